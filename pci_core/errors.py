@@ -1,0 +1,81 @@
+"""Every error that pci_core raises on purpose, and the helper that names near misses.
+
+Each message says what was wrong, what was found and what to do. The command line prints the message
+of a `PCIError` and exits with 1; anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PCIError(Exception):
+    """Base of all errors of this package."""
+
+
+class RecipeError(PCIError):
+    """A recipe that is not there, cannot be parsed, or asks for something impossible."""
+
+
+class ImageError(PCIError):
+    """An image file that cannot be read, or whose channels or pixels are unusable."""
+
+
+class CellTableError(PCIError):
+    """A cell table or field table without a needed column, or with doubled or missing values."""
+
+
+class DatasetError(PCIError):
+    """A CellDataset folder that is incomplete, damaged, or does not fit what was asked of it."""
+
+
+class SamplingError(PCIError):
+    """No valid source-target pair can be drawn."""
+
+
+class CheckpointError(PCIError):
+    """Weights or a checkpoint that are damaged or belong to another architecture or channel set."""
+
+
+class UnknownNameError(PCIError):
+    """A recipe, layer, model or feature set of a name that nobody knows."""
+
+
+class StaleError(PCIError):
+    """A result whose inputs changed after it was made."""
+
+
+class DownloadError(PCIError):
+    """A download that failed, or whose content is not what its hash says."""
+
+
+class StorageError(PCIError):
+    """A full disk, or a folder that cannot be read or written."""
+
+
+class DeviceError(PCIError):
+    """A device or precision that this machine does not have."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Build the error for a `name` that is not among the `known` ones, with the nearest first.
+
+    Parameters
+    ----------
+    kind : str
+        What the name was taken for, e.g. ``"recipe"``.
+    name : str
+        What the user wrote.
+    known : iterable of str
+        All names that would have worked.
+
+    Returns
+    -------
+    UnknownNameError
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    listed = ", ".join(known[:40]) + (" …" if len(known) > 40 else "")
+    return UnknownNameError(f"unknown {kind} '{name}'.{hint} Known: {listed}.")

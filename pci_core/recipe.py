@@ -1,0 +1,281 @@
+"""Recipe: all that is fixed per data set (channels, segmentation, crop, preprocessing, training).
+
+A recipe is a TOML file; nothing that a machine decides (device, precision, workers, folders) is in
+it. The embedded ones lie in ``pci_core/data/recipes``; a user's own file is given by its path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pci_core.cells import Channel
+from pci_core.errors import RecipeError, unknown_name
+from pci_core.storage import content_hash
+
+SOURCES = ("simulate", "authors", "table")
+FORMATS = ("composite", "stack", "separate")
+SEGMENTERS = ("nuclei", "yeast", "labels")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where fields of view, or ready crops, come from.
+
+    ``kind``: ``simulate`` (embedded simulator), ``authors`` (the paper's toy sets), ``table`` (a
+    user's own images, one row a field in the CSV ``path``, relative to the recipe file).
+    The other keys speak to the simulator (`organism`, `proteins`, `images_per_protein`,
+    `fields_per_image`, `modality`, `seed`) or to the toy sets (`subset`).
+    """
+
+    kind: str
+    organism: str = "human"
+    modality: str = ""
+    proteins: int = 0
+    images_per_protein: int = 1
+    fields_per_image: int = 1
+    seed: int = 0
+    subset: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """How a field of view is read.
+
+    ``format``: ``composite`` (an RGB JPEG/PNG; ``order`` names the channel in red, green, blue),
+    ``stack`` (a multi-channel TIFF; ``order`` names its planes) or ``separate`` (one file a channel,
+    columns ``path_<channel>`` of the field table). ``um_per_px``: pixel size in µm, 0 = not known.
+    ``downscale``: factor by which a field is reduced before segmentation (HPA at full size: 4).
+    """
+
+    format: str = "composite"
+    order: tuple[str, ...] = ()
+    um_per_px: float = 0.0
+    downscale: int = 1
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How cell centres are found, in px of the (downscaled) field.
+
+    ``method``: ``nuclei`` (Otsu on the smoothed channel), ``yeast`` (whole cells on the structural
+    channel, touching ones split) or ``labels`` (a label image made by another tool, column ``labels``).
+    """
+
+    method: str = "nuclei"
+    channel: str = ""
+    sigma: float = 0.0
+    min_area: int = 0
+    fill_holes: int = 0
+    clear_border: bool = True
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Which cells are kept and how they are cut out.
+
+    ``size``: side of the square cut around a centre, px of the (downscaled) field. ``resize``: side
+    of the stored crop, px. ``min_fraction``/``max_fraction``: limits of a cell's area as a share of
+    the crop. ``min_cells``: images with fewer cells are left out.
+    """
+
+    size: int = 64
+    resize: int = 64
+    min_fraction: float = 0.0
+    max_fraction: float = 1.0
+    min_cells: int = 2
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How raw crops become [0, 1] on the device.
+
+    ``protein`` and ``structural``: ``minmax`` (each channel of each crop) or ``clip`` (from
+    [``floor``, 1] of the full intensity range to [0, 1], clipped below). ``full``: the intensity
+    that counts as 1 for ``clip``; 0 = the largest value of the stored type (1.0 for floats).
+    """
+
+    protein: str = "minmax"
+    structural: str = "minmax"
+    floor: float = 0.05
+    full: float = 0.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What fixes a trained model; see the paper's Methods and the authors' code."""
+
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    beta1: float = 0.5
+    width: float = 1.0
+    holdout: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A validated recipe.
+
+    Attributes
+    ----------
+    name, title, description : str
+    simulated : bool
+        Whether pages and figures must say that the images are simulated.
+    organism : str
+        For gene-set analysis, as g:Profiler names it.
+    label : str
+        Column of the cell table that benchmarks predict by default.
+    layer : str
+        Default layer of the analyses.
+    folder : Path or None
+        Where the recipe file lies; relative paths in it start there.
+    """
+
+    name: str
+    title: str
+    channels: tuple[Channel, ...]
+    source: Source
+    description: str = ""
+    simulated: bool = False
+    organism: str = ""
+    label: str = "location"
+    layer: str = "conv4"
+    fields: Fields = field(default_factory=Fields)
+    segmentation: Segmentation = field(default_factory=Segmentation)
+    crop: Crop = field(default_factory=Crop)
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    training: Training = field(default_factory=Training)
+    folder: Path | None = None
+
+    def section_hash(self, *names: str) -> str:
+        """Return a hash of the named parts, e.g. ``section_hash("channels", "crop")``."""
+        return content_hash({n: _plain(getattr(self, n)) for n in names})
+
+    def replace(self, **sections: dict[str, Any]) -> Recipe:
+        """Return a copy with some keys of some sections changed, e.g. ``replace(training={"epochs": 3})``."""
+        known = {f.name for f in dataclasses.fields(self)}
+        changed = {}
+        for section, values in sections.items():
+            if section not in known:
+                raise unknown_name("recipe section", section, known)
+            changed[section] = _build(type(getattr(self, section)), {**_plain(getattr(self, section)), **values}, f"{self.name} [{section}]")
+        return _check(dataclasses.replace(self, **changed), self.name)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {k: _plain(v) for k, v in dataclasses.asdict(value).items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def names() -> list[str]:
+    """Return the names of the embedded recipes."""
+    return sorted(p.name.removesuffix(".toml") for p in _embedded().iterdir() if p.name.endswith(".toml"))
+
+
+def _embedded() -> Any:
+    return resources.files("pci_core") / "data" / "recipes"
+
+
+def load(recipe: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe by the name of an embedded one or the path of a TOML file.
+
+    Raises
+    ------
+    UnknownNameError
+        Neither an embedded recipe nor a file; the nearest names are listed.
+    RecipeError
+        The file cannot be parsed, has an unknown key or an impossible value.
+    """
+    text_name = os.fspath(recipe)
+    if text_name in names():
+        raw, where, folder = (_embedded() / f"{text_name}.toml").read_bytes(), f"{text_name}.toml", None
+    elif Path(text_name).suffix == ".toml":
+        path = Path(text_name)
+        if not path.is_file():
+            raise RecipeError(f"recipe file {path} is not there. Embedded recipes: {', '.join(names())}.")
+        raw, where, folder = path.read_bytes(), str(path), path.resolve().parent
+    else:
+        raise unknown_name("recipe", text_name, names())
+    try:
+        content = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{where} is no valid TOML: {error}.") from error
+    return parse(content, where, folder)
+
+
+def parse(content: dict[str, Any], where: str, folder: Path | None = None) -> Recipe:
+    """Build and check a recipe from the content of a TOML file."""
+    content = dict(content)
+    channels = content.pop("channels", None)
+    if not isinstance(channels, list) or not channels:
+        raise RecipeError(f"{where}: needs [[channels]], the protein first, e.g. [[channels]] name = 'green' role = 'protein'.")
+    built = {"channels": tuple(_build(Channel, c, f"{where} [[channels]]") for c in channels)}
+    return _check(_build(Recipe, {**content, **built, "folder": folder}, where), where)
+
+
+def _build(kind: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where}: expected a table of keys, found {values!r}.")
+    hints = typing.get_type_hints(kind)
+    out = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise RecipeError(f"{where}: {unknown_name('key', key, hints)}")
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint) and not isinstance(value, typing.cast(type, hint)):
+            value = _build(hint, value, f"{where} [{key}]")
+        elif hint in (str, int, float, bool):
+            right = isinstance(value, (int, float)) if hint is float else isinstance(value, hint)
+            if not right or (isinstance(value, bool) and hint is not bool):
+                raise RecipeError(f"{where}: '{key}' must be {hint.__name__}, found {value!r}.")
+            value = hint(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        out[key] = value
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [n for n in needed if n not in out]
+    if missing:
+        raise RecipeError(f"{where}: missing {', '.join(missing)}.")
+    return kind(**out)
+
+
+def _check(recipe: Recipe, where: str) -> Recipe:
+    def need(ok: bool, what: str) -> None:
+        if not ok:
+            raise RecipeError(f"{where}: {what}")
+
+    def one_of(value: str, known: tuple[str, ...], key: str) -> None:
+        if value not in known:
+            raise RecipeError(f"{where}: {unknown_name(key, value, known)}")
+
+    roles = [c.role for c in recipe.channels]
+    need(not set(roles) - {"protein", "structural"}, f"channel roles are 'protein' or 'structural', found {roles}.")
+    need(roles == sorted(roles) and len(set(roles)) == 2, f"needs protein channels first and at least one structural channel, found {roles}.")
+    need(len({c.name for c in recipe.channels}) == len(roles), "channel names must differ.")
+    one_of(recipe.source.kind, SOURCES, "source kind")
+    one_of(recipe.fields.format, FORMATS, "field format")
+    one_of(recipe.segmentation.method, SEGMENTERS, "segmentation method")
+    for key in ("protein", "structural"):
+        one_of(getattr(recipe.preprocess, key), ("minmax", "clip"), f"preprocess {key}")
+    crop, training = recipe.crop, recipe.training
+    need(crop.resize >= 4 and crop.resize % 4 == 0, f"crop resize must be a multiple of 4 px (two 2x2 poolings), found {crop.resize}.")
+    need(crop.size >= 4, f"crop size must be at least 4 px, found {crop.size}.")
+    need(0 <= crop.min_fraction < crop.max_fraction <= 1, "crop needs 0 <= min_fraction < max_fraction <= 1.")
+    need(crop.min_cells >= 1, "crop min_cells must be at least 1.")
+    need(recipe.fields.downscale >= 1, "fields downscale must be at least 1.")
+    need(training.epochs >= 1 and training.batch_size >= 1, "training needs epochs >= 1 and batch_size >= 1.")
+    need(training.learning_rate > 0 and 0 <= training.beta1 < 1, "training needs learning_rate > 0 and 0 <= beta1 < 1.")
+    need(0.03 <= training.width <= 4, f"training width must lie in [0.03, 4], found {training.width}.")
+    need(0 <= training.holdout < 1, f"training holdout must lie in [0, 1), found {training.holdout}.")
+    need(0 <= recipe.preprocess.floor < 1, "preprocess floor must lie in [0, 1).")
+    return recipe

@@ -1,0 +1,139 @@
+"""Files that are whole or not there: temporary names and renames, hashes, locks.
+
+Everything that the package writes goes through `atomic_path`, so that a killed process leaves the
+earlier result untouched, and through `as_storage_error`, so that a full disk says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pci_core.errors import StorageError
+
+_REMEDY = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder with --runs",
+    errno.EDQUOT: "your disk quota is used up; free some space or choose another folder with --runs",
+    errno.EACCES: "the folder is not writable; change its permissions or choose another with --runs",
+    errno.EPERM: "the folder is not writable; change its permissions or choose another with --runs",
+    errno.EROFS: "the file system is read-only; choose another folder with --runs",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder with --runs",
+}
+_MARK = ".writing-"
+
+
+@contextlib.contextmanager
+def as_storage_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an `OSError` about space or permissions under the block into a `StorageError` naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REMEDY:
+            raise StorageError(f"cannot write {path}: {_REMEDY[error.errno]}.") from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], folder: bool = False) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` if the block ends well, else remove it.
+
+    Parameters
+    ----------
+    path : path-like
+        The final file, or folder if `folder`. What is there now stays until the new one is whole.
+    folder : bool
+        Make the temporary name a new, empty folder.
+
+    Yields
+    ------
+    Path
+        Write here.
+
+    Raises
+    ------
+    StorageError
+        Where the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{_MARK}{socket.gethostname()}-{os.getpid()}-{path.name}")
+    with as_storage_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if folder:
+                _remove(temporary)
+                temporary.mkdir()
+            yield temporary
+            if folder and path.exists():
+                old = temporary.with_name(temporary.name + "-old")
+                _remove(old)
+                os.rename(path, old)
+                os.rename(temporary, path)
+                _remove(old)
+            else:
+                if not folder:
+                    with open(temporary, "rb+") as handle:
+                        os.fsync(handle.fileno())  # or a power cut may keep the name and lose the bytes
+                os.replace(temporary, path)
+        finally:
+            _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep_temporaries(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed processes of this machine left half-written directly in `folder`."""
+    removed = []
+    for path in Path(folder).glob(f"{_MARK}{socket.gethostname()}-*"):
+        pid = path.name.removeprefix(f"{_MARK}{socket.gethostname()}-").split("-")[0]
+        if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and os.path.isdir("/proc/self"):
+            _remove(path)
+            removed.append(path)
+    return removed
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def content_hash(content: Any) -> str:
+    """Return the SHA-256 of `content` (anything JSON can hold), the same for the same content."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the lock file `path`; a second process waits here. A dead holder's lock is free at once."""
+    path = Path(path)
+    with as_storage_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path):
+            yield
