@@ -1,0 +1,133 @@
+"""The command line: ``pci``. Exit status 0 done, 1 failed with one message on stderr, 2 wrong usage."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pci_core
+from pci_core import recipe as recipes
+from pci_core.errors import PCIError
+
+app = typer.Typer(
+    name="pci", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Paired cell inpainting: single-cell features without labels."
+)
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of an embedded recipe (see 'pci recipes') or path of a TOML file.")]
+RunsOption = Annotated[Path | None, typer.Option("--runs", help="Folder of all runs [default: $PCI_RUNS or ./runs].")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16, float16.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the training [default: the recipe's].")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of the training [default: the recipe's].")]
+WidthOption = Annotated[float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")]
+JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(f"pci_core {pci_core.__version__}")
+        raise typer.Exit()
+
+
+@app.command("recipes")
+def list_recipes() -> None:
+    """List the embedded recipes."""
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        print(f"{name:28} {'simulated' if recipe.simulated else 'real':10} {recipe.title}")
+
+
+@app.command()
+def info(recipe: RecipeArgument, runs: RunsOption = None, device: DeviceOption = "auto") -> None:
+    """Say what a recipe makes, how large it is, on which device, and how long it takes."""
+    from pci_core.info import describe_run
+
+    print(describe_run(recipe, runs, device))
+
+
+@app.command()
+def cells(
+    recipe: RecipeArgument, runs: RunsOption = None, device: DeviceOption = "auto", seed: SeedOption = None, jobs: JobsOption = -1, quiet: QuietOption = False
+) -> None:
+    """Make the single-cell crops: simulate or download, segment, crop."""
+    from pci_core.run import Run
+
+    run = Run(recipe, runs, device=device, training={"seed": seed}, jobs=jobs, quiet=quiet)
+    dataset = run.cells()
+    print(f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}")
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    model: Annotated[str, typer.Option("--model", help="pci or autoencoder.")] = "pci",
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    seed: SeedOption = None,
+    epochs: EpochsOption = None,
+    width: WidthOption = None,
+    jobs: JobsOption = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network, or go on where an earlier call was cut."""
+    from pci_core.run import Run
+
+    training = {"seed": seed, "epochs": epochs, "width": width}
+    folder = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
+    print(f"{folder}: weights, losses and TensorBoard log")
+
+
+@app.command()
+def features(
+    recipe: RecipeArgument,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="conv1 … conv5 (default: all), untrained_conv1 …, autoencoder_conv1 …, pixels.")] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    seed: SeedOption = None,
+    epochs: EpochsOption = None,
+    width: WidthOption = None,
+    jobs: JobsOption = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Write feature sets as .h5ad and .parquet, making cells and model first where needed."""
+    from pci_core.model import LAYERS
+    from pci_core.run import Run
+
+    training = {"seed": seed, "epochs": epochs, "width": width}
+    run = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet)
+    for path in run.feature_files(names or LAYERS).values():
+        print(path)
+
+
+@app.command()
+def book(
+    recipe: Annotated[str, typer.Option("--recipe", help="Recipe that the notebooks run on.")] = "simulated-human",
+    only: Annotated[list[str] | None, typer.Option("--only", help="Numbers of the notebooks to run, e.g. 01.")] = None,
+) -> None:
+    """Run the notebooks and build the book (from the root of the repository)."""
+    from pci_core.book import build
+
+    print(build(Path.cwd(), recipe, only or None))
+
+
+def main() -> None:
+    """Run the command line and turn our own errors into one line and exit status 1."""
+    try:
+        app()
+    except PCIError as error:
+        print(f"pci: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("pci: stopped; what was made so far is kept, run the same command to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""CellDataset -> AnnData, one for each feature set, all layers in one pass and in constant memory.
+
+X is float32 (cells, features); obs is the cell table; ``uns["pci"]`` says what made it. The same as
+parquet with ``Metadata_`` columns is for pycytominer and other tables-first tools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from anndata.io import write_elem
+from tqdm.auto import tqdm
+
+import pci_core
+from pci_core import device as devices
+from pci_core.cells import CellDataset
+from pci_core.errors import CheckpointError, DatasetError, StaleError, unknown_name
+from pci_core.feed import Feed
+from pci_core.model import LAYERS, SourceCellEncoder
+from pci_core.preprocess import preprocess
+from pci_core.recipe import Preprocess
+from pci_core.storage import atomic_path
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extraction cost."""
+
+    cells: int
+    seconds: float
+    device: str
+
+    @property
+    def cells_per_second(self) -> float:
+        """Cells a second, reading and writing included."""
+        return self.cells / self.seconds
+
+
+def check_channels(dataset: CellDataset, encoder: SourceCellEncoder, trained: list[str] | None, name: str) -> None:
+    """Refuse cells of other channels than those the network was trained on.
+
+    Raises
+    ------
+    CheckpointError
+        Number or names of the channels differ.
+    """
+    expected = encoder.blocks[0].conv.in_channels  # type: ignore[union-attr]
+    found = [c.name for c in dataset.channels]
+    if len(found) != expected or (trained is not None and trained != found):
+        want = f"{trained} ({expected} channels)" if trained else f"{expected} channels"
+        raise CheckpointError(f"model '{name}' was made for {want}, but the cells have {found}. Use weights of the same channels or train anew.")
+
+
+def extract(
+    dataset: CellDataset,
+    encoder: SourceCellEncoder,
+    outputs: dict[str, Path],
+    spec: Preprocess,
+    facts: dict[str, Any],
+    *,
+    pooling: str = "max",
+    batch_size: int = 256,
+    device: str = "auto",
+    precision: str = "auto",
+    data: str = "auto",
+    quiet: bool = False,
+    prefix: str = "pci",
+) -> Extracted:
+    """Write the pooled features of one or more layers, each as ``.h5ad`` and ``.parquet``.
+
+    Parameters
+    ----------
+    dataset : CellDataset
+        Cells to describe.
+    encoder : SourceCellEncoder
+        Trained or not.
+    outputs : dict of str to Path
+        The ``.h5ad`` to write for each layer name; the parquet takes the same stem.
+    spec : Preprocess
+        As in training.
+    facts : dict
+        For ``uns["pci"]``: model, weights sha256, recipe. Layer, pooling, versions are added here.
+    pooling : str
+        ``"max"`` or ``"mean"`` over space.
+    batch_size : int
+        Cells at a time; the result does not depend on it beyond rounding.
+    device, precision, data : str
+        See `pci_core.device` and `pci_core.feed`.
+    quiet : bool
+        No progress bar.
+    prefix : str
+        First part of the feature names, e.g. ``pci_conv3_0001``.
+
+    Returns
+    -------
+    Extracted
+    """
+    where = devices.choose_device(device)
+    dtype = devices.choose_precision(where, precision)
+    devices.keep_freed_memory()
+    encoder = encoder.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    for layer in outputs:
+        if layer not in LAYERS:
+            raise unknown_name("layer", layer, LAYERS)
+    feed = Feed(dataset, where, data)
+    told = devices.describe(where, dtype)
+    if not quiet:
+        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.mode}")
+    facts = {**facts, "pooling": pooling, "precision": str(dtype).removeprefix("torch."), "dataset": dataset.sha256}
+    began = time.perf_counter()
+    with contextlib.ExitStack() as stack, torch.inference_mode():
+        writers = {
+            layer: stack.enter_context(_writing(path, dataset, f"{prefix}_{layer}", encoder.dims[layer], {**facts, "layer": layer}))
+            for layer, path in outputs.items()
+        }
+        bar = stack.enter_context(tqdm(total=len(dataset), unit=" cells", disable=quiet))
+        rows = torch.arange(len(dataset)).split(batch_size)
+        for index, raw in zip(rows, feed.batches(rows), strict=True):
+            x = preprocess(raw, spec, dataset.n_protein).contiguous(memory_format=torch.channels_last)
+            with devices.autocast(where, dtype):
+                pooled = encoder.features(x, tuple(outputs), pooling)
+            for layer, values in pooled.items():
+                writers[layer][int(index[0]) : int(index[-1]) + 1] = values.cpu().numpy()
+            bar.update(len(index))
+    return Extracted(len(dataset), time.perf_counter() - began, told)
+
+
+def write_features(dataset: CellDataset, values: np.ndarray, path: str | os.PathLike[str], name: str, facts: dict[str, Any]) -> None:
+    """Write a feature set that was computed elsewhere in the same form as `extract`.
+
+    Parameters
+    ----------
+    dataset : CellDataset
+        The cells, in row order.
+    values : ndarray
+        (N, features).
+    path : path-like
+        The ``.h5ad`` to write; the parquet takes the same stem.
+    name : str
+        Of the feature set; features are named ``<name>_0001`` …
+    facts : dict
+        For ``uns["pci"]``.
+    """
+    if values.ndim != 2 or len(values) != len(dataset):
+        raise DatasetError(f"feature set {name} has shape {values.shape}, expected ({len(dataset)}, features).")
+    with _writing(Path(path), dataset, name, values.shape[1], {**facts, "dataset": dataset.sha256}) as x:
+        x[:] = values
+
+
+@contextlib.contextmanager
+def _writing(path: Path, dataset: CellDataset, name: str, n: int, facts: dict[str, Any]) -> Iterator[h5py.Dataset]:
+    """Open X of a new .h5ad for writing by blocks; at the end both files appear under their names."""
+    names = [f"{name}_{i:04d}" for i in range(1, n + 1)]
+    table = dataset.table.set_index("cell_id", drop=False).rename_axis(None)
+    with atomic_path(path.with_suffix(".parquet")) as parquet, atomic_path(path) as h5ad:
+        with h5py.File(h5ad, "w") as store:
+            anndata.AnnData(obs=table[[]], var=pd.DataFrame(index=names))  # names are checked here, before the long work
+            store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+            x = store.create_dataset("X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n))
+            x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+            yield x
+            write_elem(store, "obs", table)
+            write_elem(store, "var", pd.DataFrame(index=names))
+            uns = {"pci": {**{k: v for k, v in facts.items() if v is not None}, "version": pci_core.__version__}}
+            write_elem(store, "uns", uns)
+            spatial = {"spatial": table[["x", "y"]].to_numpy("float64")} if {"x", "y"} <= set(table) else {}
+            for empty in ("layers", "obsp", "varp", "varm"):
+                write_elem(store, empty, {})
+            write_elem(store, "obsm", spatial)
+            _write_parquet(parquet, table, x, names)
+
+
+def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], block: int = 8192) -> None:
+    # numbers in the cell table become texts: pycytominer takes every numeric column for a feature
+    metadata = table.astype(str).add_prefix("Metadata_").reset_index(drop=True)
+    schema = pa.schema([*((c, pa.string()) for c in metadata), *((n, pa.float32()) for n in names)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for i in range(0, len(metadata), block):
+            part = metadata.iloc[i : i + block]
+            values = x[i : i + block]
+            columns = [pa.array(part[c], pa.string()) for c in metadata] + [pa.array(values[:, j]) for j in range(len(names))]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = None) -> anndata.AnnData:
+    """Read a feature set, and refuse it if the cells it was made of have changed since.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read.
+    StaleError
+        The dataset is not the one the features were made from.
+    """
+    try:
+        adata = anndata.read_h5ad(path)
+        made_from = str(adata.uns["pci"]["dataset"])
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is not there. Make it with 'pci features'.") from None
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DatasetError(f"{path} is no readable feature set ({str(error)[:120]}). Delete it and make it again with 'pci features'.") from error
+    if dataset is not None and made_from != dataset.sha256:
+        raise StaleError(
+            f"{path} was made from another version of the cells (sha256 {made_from[:12]}…, now {dataset.sha256[:12]}…). Make it again with 'pci features'."
+        )
+    return adata
+
+
+def aggregate(adata: anndata.AnnData, by: str = "protein") -> anndata.AnnData:
+    """Average the features of the cells that share a value of `by` (the paper's protein level).
+
+    Parameters
+    ----------
+    adata : AnnData
+        (cells, features).
+    by : str
+        Column of obs; cells where it is empty are left out.
+
+    Returns
+    -------
+    AnnData
+        (groups, features), X float32 means; obs holds ``n_cells`` and every column that has one
+        value within each group. Sorted by the group's name.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such column.
+    """
+    if by not in adata.obs:
+        raise unknown_name("column", by, adata.obs.columns)
+    labels = adata.obs[by].astype(str).to_numpy()
+    used = np.flatnonzero(labels != "")
+    groups, code = np.unique(labels[used], return_inverse=True)
+    counts = np.bincount(code, minlength=len(groups))
+    sums = np.zeros((len(groups), adata.n_vars))
+    np.add.at(sums, code, np.asarray(adata.X)[used])
+    constant = adata.obs.iloc[used].groupby(labels[used], observed=True).agg(lambda c: c.iloc[0] if c.nunique(dropna=False) == 1 else None)
+    obs = constant.loc[groups].dropna(axis=1)
+    obs = obs.drop(columns=[c for c in ("cell_id",) if c in obs]).assign(n_cells=counts)
+    uns = {"pci": {**adata.uns.get("pci", {}), "aggregated_by": by}}
+    return anndata.AnnData((sums / counts[:, None]).astype(np.float32), obs=obs, var=adata.var.copy(), uns=uns)

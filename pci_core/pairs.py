@@ -1,0 +1,129 @@
+"""PairSampler: a target for every source cell, from the same image, never itself ("Sampling Pairs").
+
+Images are ranges of rows (see `CellDataset.starts`), so drawing is a few tensor operations: the
+target is the source moved on by 1 … n - 1 places inside its image, each with the same probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pci_core.errors import SamplingError
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One epoch of pairs, in training order.
+
+    Attributes
+    ----------
+    source, target : Tensor
+        (N,) int64 rows of the dataset.
+    flips : Tensor
+        (N, 4) bool: vertical and horizontal flip of the source, then of the target.
+    """
+
+    source: Tensor
+    target: Tensor
+    flips: Tensor
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batches(self, size: int, start: int = 0) -> Iterator[Pairs]:
+        """Yield batches of `size` pairs, the last one smaller, from batch number `start` on."""
+        for i in range(start * size, len(self), size):
+            cut = slice(i, i + size)
+            yield Pairs(self.source[cut], self.target[cut], self.flips[cut])
+
+
+class PairSampler:
+    """Draw source-target pairs, vectorised on the device.
+
+    Parameters
+    ----------
+    starts : array of int
+        (images + 1,): image i is the rows ``starts[i]:starts[i + 1]``.
+    images : array of int, optional
+        Which images to draw from; all by default.
+    device : str or torch.device
+        Where to draw and to keep the index (17 bytes a cell).
+
+    Attributes
+    ----------
+    cells : int
+        Number of source cells of an epoch.
+    left_out : int
+        Number of images left out because they hold a single cell, which has no partner.
+
+    Raises
+    ------
+    SamplingError
+        No image has two cells.
+    """
+
+    def __init__(self, starts: np.ndarray, images: np.ndarray | None = None, device: str | torch.device = "cpu") -> None:
+        starts = np.asarray(starts, np.int64)
+        counts = np.diff(starts)
+        images = np.arange(len(counts)) if images is None else np.sort(np.asarray(images, np.int64))
+        usable = images[counts[images] >= 2]
+        self.left_out = len(images) - len(usable)
+        if not len(usable):
+            raise SamplingError(f"none of the {len(images)} images has two cells, so there is no pair to draw. Check the column 'image'.")
+        first = np.repeat(starts[usable], counts[usable])
+        count = np.repeat(counts[usable], counts[usable])
+        within = np.arange(len(first)) - np.repeat(np.cumsum(counts[usable]) - counts[usable], counts[usable])
+        self.device = torch.device(device)
+        self.first, self.count = torch.from_numpy(first).to(self.device), torch.from_numpy(count).to(self.device)
+        self.within = torch.from_numpy(within).to(self.device)
+        self.cells = len(first)
+
+    def epoch(self, seed: int, epoch: int) -> Pairs:
+        """Draw one epoch: every cell once as a source, in random order, each with a fresh target.
+
+        The draw depends on `seed` and `epoch` alone, so that a cut run resumes inside an epoch.
+
+        Parameters
+        ----------
+        seed, epoch : int
+            Of the training run.
+
+        Returns
+        -------
+        Pairs
+        """
+        generator = torch.Generator(self.device)
+        generator.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
+        order = torch.randperm(self.cells, generator=generator, device=self.device)
+        first, count, within = self.first[order], self.count[order], self.within[order]
+        # 62 random bits modulo n - 1: the bias is below n / 2^62
+        step = torch.randint(0, 2**62, (self.cells,), generator=generator, device=self.device) % (count - 1) + 1
+        flips = torch.randint(0, 2, (self.cells, 4), generator=generator, device=self.device, dtype=torch.uint8).bool()
+        return Pairs(first + within, first + (within + step) % count, flips)
+
+
+def split_images(n: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide images into those to train on and those to hold out.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    holdout : float
+        Share to hold out, in [0, 1); at least one image if above 0.
+    seed : int
+        Of the division.
+
+    Returns
+    -------
+    train, held_out : ndarray of int
+        Image numbers, sorted, without overlap.
+    """
+    order = np.random.default_rng([seed, 0x5EED]).permutation(n)
+    k = 0 if holdout <= 0 else min(n - 1, max(1, round(n * holdout)))
+    return np.sort(order[k:]), np.sort(order[:k])

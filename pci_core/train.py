@@ -1,0 +1,273 @@
+"""The training loop, read top to bottom: set up, resume, train, measure, save.
+
+Lu et al. 2019, "Datasets, Preprocessing, and Training": 30 epochs of Adam at 1e-4; each epoch every
+cell is a source once; source and target are flipped independently. From the authors' code: beta1
+0.5, batches of 64. A run that is cut at any moment resumes from its last checkpoint and ends with
+the same weights as an uncut one (bit for bit on the CPU in float32).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+import pci_core
+from pci_core import device as devices
+from pci_core.cells import CellDataset
+from pci_core.errors import CheckpointError
+from pci_core.feed import Feed
+from pci_core.model import Model, build
+from pci_core.pairs import Pairs, PairSampler, split_images
+from pci_core.preprocess import flip, preprocess
+from pci_core.recipe import Recipe
+from pci_core.storage import atomic_path, write_text
+from pci_core.weights import save_safetensors
+
+CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
+HELD_OUT_PAIRS = 2048  # enough for a standard error near 2 % of the loss; costs seconds an epoch
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves: the network, its losses, and what it cost."""
+
+    model: Model
+    losses: list[dict[str, float]]
+    seconds: float
+    pairs_per_second: float
+    waited: float
+
+
+def train(
+    dataset: CellDataset,
+    recipe: Recipe,
+    out: str | os.PathLike[str],
+    *,
+    kind: str = "pci",
+    device: str = "auto",
+    precision: str = "auto",
+    data: str = "auto",
+    quiet: bool = False,
+    checkpoint_seconds: float = 60.0,
+) -> Trained:
+    """Train a network on a dataset, or go on where an earlier call was cut.
+
+    Parameters
+    ----------
+    dataset : CellDataset
+        Cells to train on.
+    recipe : Recipe
+        Its ``training`` and ``preprocess`` sections are used.
+    out : path-like
+        Folder for ``checkpoint.pt``, ``losses.csv``, ``tensorboard/`` and, at the end, ``weights.safetensors``.
+    kind : str
+        ``"pci"`` or ``"autoencoder"``.
+    device, precision : str
+        See `pci_core.device`.
+    data : str
+        ``"auto"``, ``"resident"`` or ``"streamed"``, see `pci_core.feed`.
+    quiet : bool
+        No progress bar and no printed lines.
+    checkpoint_seconds : float
+        A checkpoint is written when this long has passed since the last one, and at the end.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint in `out` is damaged or belongs to another training.
+    SamplingError
+        No image has two cells.
+    """
+    # --- what is trained, on what, with what
+    spec = recipe.training
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    where = devices.choose_device(device)
+    dtype = devices.choose_precision(where, precision)
+    devices.keep_freed_memory()
+    model = build(kind, dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed)
+    model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
+    scaler = torch.amp.GradScaler(where.type, enabled=dtype == torch.float16)
+    config = {
+        "architecture": model.architecture,
+        "training": {k: v for k, v in asdict(spec).items() if k != "epochs"},  # more epochs go on from fewer
+        "preprocess": asdict(recipe.preprocess),
+        "dataset": dataset.sha256,
+        "precision": str(dtype).removeprefix("torch."),
+    }
+    train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
+    sampler = PairSampler(dataset.starts, train_images, where)
+    held = _held_out_pairs(dataset.starts, held_images, spec.seed)
+    feed = Feed(dataset, where, data)
+    steps = -(-sampler.cells // spec.batch_size)
+
+    # --- resume
+    epoch, step, seconds = 0, 0, 0.0
+    sums = torch.zeros(2, dtype=torch.float64, device=where)  # loss summed over this epoch's pairs, their number
+    losses: list[dict[str, float]] = []
+    if (out / CHECKPOINT).exists():
+        state = _load_checkpoint(out / CHECKPOINT, config)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
+        sums.copy_(state["sums"])
+    elif spec.seed is not None:
+        torch.manual_seed(spec.seed)
+
+    def save() -> None:
+        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "rng": torch.get_rng_state()}
+        content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
+        with atomic_path(out / CHECKPOINT) as temporary:
+            torch.save({**content, "losses": losses, "sums": sums.cpu()}, temporary)
+
+    if not quiet:
+        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.mode}")
+        print(f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, {len(held_images)} images held out, {sampler.left_out} with one cell left out")
+    board = _Board(out / "tensorboard", epoch)
+    bar = tqdm(total=spec.epochs * sampler.cells, initial=min(sampler.cells, step * spec.batch_size) + epoch * sampler.cells, unit=" pairs", disable=quiet, smoothing=0.05)
+    begun = saved = time.perf_counter()
+    done = 0
+
+    # --- train
+    while epoch < spec.epochs:
+        model.train()
+        pairs = sampler.epoch(spec.seed, epoch)
+        rows = (torch.cat([b.source, b.target]) for b in pairs.batches(spec.batch_size, step))
+        for batch, raw in zip(pairs.batches(spec.batch_size, step), feed.batches(rows), strict=True):
+            source, target = _prepare(raw, batch.flips, recipe, dataset.n_protein)
+            with devices.autocast(where, dtype):
+                each = model.loss(source, target)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(each.mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            sums += torch.stack([each.detach().sum().double(), torch.tensor(float(len(batch)), dtype=torch.float64, device=where)])
+            step += 1
+            done += len(batch)
+            bar.update(len(batch))
+            if step % 20 == 0 and not quiet:  # reading the loss makes a GPU wait, so not at every step
+                elapsed = time.perf_counter() - begun
+                bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {sums[0].item() / sums[1].item():.5f}, waited {feed.waited / elapsed:.1%}")
+            if time.perf_counter() - saved > checkpoint_seconds and step < steps:
+                save()
+                saved = time.perf_counter()
+        epoch, step = epoch + 1, 0
+        row = {"epoch": epoch, "train_loss": sums[0].item() / sums[1].item(), "held_out_loss": _held_out_loss(model, feed, held, recipe, dtype)}
+        row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
+        losses.append(row)
+        sums.zero_()
+        board.add(row)
+        _write_losses(out / LOSSES, losses)
+        if time.perf_counter() - saved > checkpoint_seconds or epoch == spec.epochs:
+            save()
+            saved = time.perf_counter()
+
+    # --- save what is kept
+    bar.close()
+    board.close()
+    spent = time.perf_counter() - begun
+    card = {
+        **config,
+        "name": kind,
+        "recipe": recipe.name,
+        "simulated": recipe.simulated,
+        "channels": [asdict(c) for c in dataset.channels],
+        "um_per_px": dataset.um_per_px,
+        "crop": list(dataset.crops.shape[2:]),
+        "epochs": epoch,
+        "pairs": sampler.cells * epoch,
+        "losses": losses[-1] if losses else {},
+        "seconds": round(seconds + spent, 1),
+        "hardware": devices.describe(where, dtype),
+        "versions": {"pci_core": pci_core.__version__, "torch": torch.__version__},
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    if done or not (out / WEIGHTS).exists():
+        save_safetensors({k: v.cpu() for k, v in model.state_dict().items()}, out / WEIGHTS, card)
+    return Trained(model.eval(), losses, seconds + spent, done / spent if done else 0.0, feed.waited)
+
+
+def _prepare(raw: torch.Tensor, flips: torch.Tensor, recipe: Recipe, n_protein: int) -> tuple[torch.Tensor, torch.Tensor]:
+    n = len(raw) // 2
+    raw = flip(raw, torch.cat([flips[:, :2], flips[:, 2:]]).to(raw.device))  # on the stored integers: a quarter of the bytes
+    x = preprocess(raw, recipe.preprocess, n_protein).contiguous(memory_format=torch.channels_last)
+    return x[:n], x[n:]
+
+
+def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs | None:
+    """Draw the same pairs of the held-out images every time; None if there are none with two cells."""
+    if not (np.diff(starts)[images] >= 2).any():
+        return None
+    pairs = PairSampler(starts, images).epoch(seed, 0)
+    return Pairs(pairs.source[:HELD_OUT_PAIRS], pairs.target[:HELD_OUT_PAIRS], torch.zeros_like(pairs.flips[:HELD_OUT_PAIRS]))
+
+
+@torch.no_grad()
+def _held_out_loss(model: Model, feed: Feed, pairs: Pairs | None, recipe: Recipe, dtype: torch.dtype) -> float:
+    """Return the loss on images never trained on, NaN where none was held out."""
+    if pairs is None:
+        return float("nan")
+    model.eval()
+    total = 0.0
+    waited = feed.waited  # the share of waiting is about training
+    rows = (torch.cat([b.source, b.target]) for b in pairs.batches(256))
+    for batch, raw in zip(pairs.batches(256), feed.batches(rows), strict=True):
+        source, target = _prepare(raw, batch.flips, recipe, model.architecture["n_protein"])
+        with devices.autocast(feed.device, dtype):
+            total += model.loss(source, target).sum().item()
+    feed.waited = waited
+    model.train()
+    return total / len(pairs)
+
+
+def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = json.loads(state["config"])
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}). Delete it to train from the start.") from error
+    differ = [k for k in config if json.loads(json.dumps(config[k])) != found.get(k)]
+    if differ:
+        told = "; ".join(f"{k}: {found.get(k)} there, {config[k]} here" for k in differ)
+        raise CheckpointError(f"{path} belongs to another training ({told}). Train into another folder, or delete it to start anew.")
+    return dict(state)
+
+
+def _write_losses(path: Path, losses: list[dict[str, float]]) -> None:
+    if losses:
+        lines = [",".join(losses[0]), *(",".join(f"{v:.8g}" for v in row.values()) for row in losses)]
+        write_text(path, "\n".join(lines) + "\n")
+
+
+class _Board:
+    """TensorBoard scalars, one point an epoch; a resumed run overwrites what came after its checkpoint."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # here: importing it takes a second
+
+        self.writer = SummaryWriter(str(folder), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
+
+    def add(self, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            if name != "epoch" and value == value:
+                self.writer.add_scalar(name, value, int(row["epoch"]))  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self.writer.close()  # type: ignore[no-untyped-call]
