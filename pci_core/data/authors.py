@@ -202,7 +202,7 @@ def _plane(reader: ZipReader, members: dict[str, str], path: str, recipe: Recipe
     size, small = recipe.crop.size, recipe.crop.resize
     if plane.shape != (size, size) or plane.dtype != np.float32:
         raise ImageError(
-            f"{path} is {plane.dtype} {plane.shape}; expected float32 ({size}, {size}). Set crop.size of the recipe to the side of the files."
+            f"{path} is {plane.dtype} {plane.shape}; expected float32 ({size}, {size}). Set the recipe's crop.size to the files' side."
         )
     if size == small:
         return plane

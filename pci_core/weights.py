@@ -1,0 +1,98 @@
+"""Weights on disk: safetensors with a card, in and out; the authors' Keras HDF5 files, in (see `keras_h5`).
+
+Nothing here unpickles: both formats hold plain arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from pci_core.errors import CheckpointError
+from pci_core.keras_h5 import read_keras_h5
+from pci_core.storage import as_storage_error, atomic_path
+
+
+def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values: the identity of a model's weights."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_safetensors(state: Mapping[str, torch.Tensor], path: str | os.PathLike[str], card: Mapping[str, Any]) -> str:
+    """Write weights and their card to one file, whole or not at all.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        A state dict; any device.
+    path : path-like
+        The ``.safetensors`` file.
+    card : mapping
+        What JSON can hold: architecture, recipe, data set, losses, versions. ``sha256`` is added.
+
+    Returns
+    -------
+    str
+        `weights_sha256` of the state.
+    """
+    # clone: the format refuses tensors that share memory
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    digest = weights_sha256(tensors)
+    text = json.dumps({**card, "sha256": digest}, ensure_ascii=False, sort_keys=True)
+    content = safetensors.torch.save(tensors, metadata={"format": "pt", "card": text})
+    with as_storage_error(path), atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return digest
+
+
+def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read weights and their card.
+
+    Returns
+    -------
+    state : dict of str to Tensor
+        On the CPU.
+    card : dict
+        As given to `save_safetensors`, with ``sha256``.
+
+    Raises
+    ------
+    CheckpointError
+        Not there, damaged, truncated, or without the card of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"weights file {path} is not there. Train the model or correct the path.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as handle:  # type: ignore[no-untyped-call]
+            metadata = handle.metadata() or {}
+            state = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118 no mapping
+        card = json.loads(metadata["card"])
+        expected = card["sha256"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} has no card of pci_core. Use a file written by this package, or 'pci weights import'.") from error
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}). Copy or make it again.") from error
+    if weights_sha256(state) != expected:
+        raise CheckpointError(f"{path}: the weights are not the ones that its card names (sha256 {expected[:12]}…). Copy or make it again.")
+    return state, card
+
+
+def import_keras(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read the authors' Keras weights as a state dict of `PairedCellInpainting`; see `read_keras_h5`."""
+    state, facts = read_keras_h5(path)
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}, facts
