@@ -33,8 +33,7 @@ from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.recipe import Recipe
 from pci_core.storage import atomic_path, content_hash, file_sha256, locked, sweep_temporaries, write_json
-from pci_core.train import CHECKPOINT, WEIGHTS, train
-from pci_core.weights import load_model
+from pci_core.train import CHECKPOINT, WEIGHTS, load_model, train
 
 CELLS_CODE = 1  # raise it when simulation, segmentation or cropping change what they give
 _NAME = re.compile(r"(?:(untrained|autoencoder)_)?(conv[1-5])(?:_(mean))?")

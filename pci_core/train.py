@@ -31,7 +31,7 @@ from pci_core.pairs import Pairs, PairSampler, split_images
 from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Recipe
 from pci_core.storage import atomic_path, write_text
-from pci_core.weights import save_safetensors
+from pci_core.weights import load_safetensors, save_safetensors
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
 HELD_OUT_PAIRS = 2048  # enough for a standard error near 2 % of the loss; costs seconds an epoch
@@ -202,6 +202,34 @@ def train(
     if done or not (out / WEIGHTS).exists():
         save_safetensors({k: v.cpu() for k, v in model.state_dict().items()}, out / WEIGHTS, card)
     return Trained(model.eval(), losses, seconds + spent, done / spent if done else 0.0, feed.waited)
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
+    """Load a network that `train` saved, ready for inference.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``weights.safetensors`` with its card.
+
+    Returns
+    -------
+    model : Model
+    card : dict
+        Architecture, channels, training, losses, hardware.
+
+    Raises
+    ------
+    CheckpointError
+        The file is damaged, or its weights do not fit the architecture that its card names.
+    """
+    state, card = load_safetensors(path)
+    try:
+        model = build(**card["architecture"])
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the weights do not fit the architecture of their card ({str(error)[:200]}). Train again.") from error
+    return model.eval(), card
 
 
 def _prepare(raw: torch.Tensor, flips: torch.Tensor, recipe: Recipe, n_protein: int) -> tuple[torch.Tensor, torch.Tensor]:
