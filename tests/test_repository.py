@@ -1,0 +1,308 @@
+"""The repository as a whole: files that must be there, pins in step, floors, clean notebooks, no machine paths."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from pci_core import __version__, recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = (
+    "README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", "constraints.txt", "environment.yml",
+    "Makefile", ".ci/run", "_config.yml", "_toc.yml", "book/intro.md", "book/references.bib", "book/_static/overview.svg",
+)  # fmt: skip
+FLOORS = {
+    "errors": 0, "storage": 0, "cells": 0, "recipe": 0, "model": 0, "preprocess": 0, "device": 0, "keras_h5": 0, "pretrained": 0,
+    "imaging": 1, "pairs": 1, "weights": 1, "feed": 1,
+    "data": 2, "train": 2,
+    "features": 3, "baselines": 3,
+    "analysis": 4, "plots": 4,
+    "run": 5, "info": 5,
+    "cli": 6, "book": 6,
+}  # fmt: skip
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/[a-z]\w+)/|\.library/")
+REGISTRY = re.compile(r"pypi\.org/simple|files\.pythonhosted|download\.pytorch\.org/whl|extra-index-url|--index-url", re.IGNORECASE)
+
+
+def committed() -> list[Path]:
+    """Return all files that git tracks; without git (a source archive), all that lies beside the known top level."""
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    skipped = {".venv", "runs", "_build", "__pycache__"}
+    return [p for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.relative_to(ROOT).parts)]
+
+
+def texts() -> list[tuple[Path, str]]:
+    out = []
+    for path in committed():
+        try:
+            out.append((path.relative_to(ROOT), path.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            continue  # a binary file
+    return out
+
+
+def notebooks() -> list[Path]:
+    return [p for p in committed() if p.suffix == ".ipynb"]
+
+
+def project() -> dict[str, object]:
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    content = project()
+    optional = content["optional-dependencies"]
+    assert isinstance(optional, dict)
+    lines = list(content["dependencies"]) if isinstance(content["dependencies"], list) else []
+    return [Requirement(line) for line in lines + [line for extra in extras for line in optional[extra]]]
+
+
+def pins() -> dict[str, str]:
+    lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    out: dict[str, str] = {}
+    for line in filter(None, lines):
+        name, version = line.split("==")
+        assert canonicalize_name(name) not in out, f"{name} is pinned twice"
+        out[canonicalize_name(name)] = version
+    return out
+
+
+# --- files
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_needed_file_is_there(name: str) -> None:
+    assert (ROOT / name).stat().st_size > 0
+
+
+def test_ci_can_be_run() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_no_text_file_names_a_machine_or_a_registry() -> None:
+    found = [f"{p}:{text.count(chr(10), 0, m.start()) + 1} {m[0]}" for p, text in texts() for m in MACHINE_PATH.finditer(text)]
+    me = Path(__file__).relative_to(ROOT)
+    found += [f"{p}: {m[0]}" for p, text in texts() if p != me for m in REGISTRY.finditer(text)]
+    assert not found
+
+
+def test_only_ci_knows_the_folder_beside_the_repository() -> None:
+    me = Path(__file__).relative_to(ROOT)
+    assert [str(p) for p, text in texts() if re.search(r"\.\./shared|/shared\b", text) and p != me] == [".ci/run"]
+
+
+def test_no_python_file_is_longer_than_500_lines() -> None:
+    assert not {str(p): n for p, text in texts() if p.suffix == ".py" and (n := text.count("\n")) > 500}
+
+
+def test_readme_has_no_number_left_to_fill_in() -> None:
+    assert "<<" not in (ROOT / "README.md").read_text()
+
+
+# --- versions in step
+
+
+def test_every_requirement_is_pinned_within_its_limits() -> None:
+    known = pins()
+    for requirement in requirements("book", "test", "lint"):
+        name = canonicalize_name(requirement.name)
+        assert name in known, f"{requirement.name} has no line in constraints.txt"
+        assert requirement.specifier.contains(known[name], prereleases=True), f"{requirement}: constraints.txt has {known[name]}"
+
+
+def test_every_limit_says_why() -> None:
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    limited = [line for line in lines if re.match(r'\s+"[\w-]+[^"]*(<|==|!=)', line)]
+    assert limited and not [line for line in limited if "#" not in line]
+
+
+def test_environment_has_the_same_pins_as_constraints() -> None:
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [d for d in content["dependencies"] if isinstance(d, str)]
+    assert "python=3.11" in conda
+    lines = next(d["pip"] for d in content["dependencies"] if isinstance(d, dict))
+    listed = dict(line.split("==") for line in lines)
+    known = pins()
+    assert {n: v for n, v in listed.items() if known.get(canonicalize_name(n)) != v} == {}
+    needed = {canonicalize_name(r.name) for r in requirements()} | {"papermill", "ipykernel"}
+    assert {canonicalize_name(n) for n in listed} == needed
+
+
+def test_nothing_unpinned_is_installed() -> None:
+    """Walk from our requirements through the installed distributions: each must stand in constraints.txt."""
+    if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
+        pytest.skip("this environment is not the .venv that make sets up from constraints.txt")
+    known, environment = pins(), default_environment()
+    if environment["python_version"] != "3.11" or environment["sys_platform"] != "linux":
+        pytest.skip(
+            f"constraints.txt is exact for Python 3.11 on Linux, this is {environment['python_version']} on {environment['sys_platform']}"
+        )
+    todo = [(canonicalize_name(r.name), frozenset(r.extras)) for r in requirements("book", "test", "lint")]
+    todo += [("setuptools", frozenset()), ("wheel", frozenset())]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    wrong = []
+    while todo:
+        name, extras = todo.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{name}: not installed")
+            continue
+        version = distribution.version.split("+")[0]  # torch's CPU build calls itself 2.x+cpu
+        if known.get(name) != version:
+            wrong.append(f"{name}: installed {version}, pinned {known.get(name)}")
+        for requirement in map(Requirement, distribution.requires or []):
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": e}) for e in ("", *extras)):
+                todo.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
+    assert not wrong
+    assert set(known) == {name for name, _ in seen}, "constraints.txt pins what nothing needs"
+
+
+def test_what_the_package_imports_is_required_and_the_other_way_round() -> None:
+    modules = {"scikit-image": "skimage", "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml", "jupyter-book": "jupyter_book"}
+    needed = {modules.get(r.name, r.name) for r in requirements()}
+    optional = {modules.get(r.name, r.name) for r in requirements("book")} - needed
+    imported = {name for path in package_files() for name in top_level_imports(path)}
+    allowed = needed | optional | {"pci_core"}
+    assert not {name for name in imported if name not in allowed and name not in sys.stdlib_module_names}
+    indirect = {"tensorboard"}  # torch.utils.tensorboard imports it
+    assert needed - imported - indirect == set(), "required but never imported"
+
+
+def top_level_imports(path: Path) -> set[str]:
+    out = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            out |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            out.add(node.module.split(".")[0])
+    return out
+
+
+# --- floors
+
+
+def package_files() -> list[Path]:
+    return sorted((ROOT / "pci_core").rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(ROOT / "pci_core").with_suffix("").parts
+    return parts[0]
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Return the modules or sub-packages of pci_core that a file imports, anywhere in it."""
+    out: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            out |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("pci_core.")}
+        elif isinstance(node, ast.ImportFrom) and node.module == "pci_core":
+            out |= {alias.name for alias in node.names if alias.name != "__version__"}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pci_core."):
+            out.add(node.module.split(".")[1])
+    return out
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {room(p) for p in package_files()} - {"__init__"} <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", package_files(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_go_down(path: Path) -> None:
+    if room(path) == "__init__":
+        return
+    floor = FLOORS[room(path)]
+    assert not {name: FLOORS.get(name) for name in rooms_imported(path) if FLOORS.get(name, 99) > floor}
+
+
+def test_analysis_sees_no_model_and_no_image() -> None:
+    forbidden = {"model", "imaging", "train", "weights", "data"}
+    assert not {p.name: bad for p in package_files() if room(p) in ("analysis", "plots") and (bad := rooms_imported(p) & forbidden)}
+
+
+# --- notebooks, book, citation
+
+
+def test_notebooks_are_templates_without_outputs() -> None:
+    for path in notebooks():
+        content = json.loads(path.read_text())
+        cells = content["cells"]
+        assert not [i for i, c in enumerate(cells) if c.get("outputs") or c.get("execution_count")], (
+            f"{path.name} is committed with outputs"
+        )
+        assert "papermill" not in content["metadata"] and not [c for c in cells if "papermill" in c["metadata"]], (
+            f"{path.name} is an executed copy"
+        )
+        assert content["metadata"]["kernelspec"]["name"] == "python3", path.name
+        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+        assert len(tagged) == 1, f"{path.name} needs one cell tagged 'parameters'"
+        body = ast.parse("".join(tagged[0]["source"])).body
+        assert all(isinstance(n, ast.Assign) for n in body), f"{path.name}: the parameters cell holds assignments only"
+        for node in body:
+            assert isinstance(node, ast.Assign)
+            ast.literal_eval(node.value)  # papermill reads literals only
+        long = [i for i, c in enumerate(cells) if c["cell_type"] == "code" and "".join(c["source"]).count("\n") > 25]
+        assert not long, f"{path.name}: code of cells {long} belongs into the package"
+
+
+def test_pages_of_the_contents_are_there_and_open_with_takeaways() -> None:
+    from pci_core.book import _pages, _read_toc
+
+    for page in _pages(_read_toc(ROOT / "_toc.yml")):
+        path = next((p for p in (ROOT / f"{page}.md", ROOT / f"{page}.ipynb") if p.is_file()), None)
+        assert path is not None, f"{page} is in _toc.yml but not there"
+        text = (
+            "".join("".join(c["source"]) for c in json.loads(path.read_text())["cells"][:1])
+            if path.suffix == ".ipynb"
+            else path.read_text()
+        )
+        assert text.startswith("# "), f"{path.name} does not begin with its title"
+        assert "akeaways" in text[:1500], f"{path.name} does not open with its takeaways"
+
+
+def test_every_recipe_is_described() -> None:
+    text = (ROOT / "book" / "data.md").read_text()
+    for name in recipe.names():
+        row = next((line for line in text.splitlines() if line.startswith(f"| `{name}`")), "")
+        assert ("simulated" if recipe.load(name).simulated else "real") in row.split("|", 2)[-1], (
+            f"book/data.md: no row says what {name} is"
+        )
+
+
+def test_recipe_of_own_images_is_valid() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "book" / "own_images.md").read_text(), re.DOTALL)
+    assert recipe.parse(tomllib.loads(blocks[0]), "own_images.md").source.kind == "table"
+
+
+def test_citation_names_version_licence_and_paper() -> None:
+    content = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert content["cff-version"] == "1.2.0" and content["message"] and content["title"] and content["authors"]
+    assert content["type"] == "software" and content["license"] == "BSD-3-Clause" and content["version"] == __version__
+    paper = content["preferred-citation"]
+    assert paper["doi"] == "10.1371/journal.pcbi.1007348" and [a["family-names"] for a in paper["authors"]] == [
+        "Lu",
+        "Kraus",
+        "Cooper",
+        "Moses",
+    ]
