@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -53,7 +52,7 @@ def save_safetensors(state: Mapping[str, torch.Tensor], path: str | os.PathLike[
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     digest = weights_sha256(tensors)
     text = json.dumps({**card, "sha256": digest}, ensure_ascii=False, sort_keys=True)
-    content = safetensors.torch.save(tensors, metadata={"format": "pt", "card": text})
+    content = safetensors.torch.save(tensors, metadata={"card": text})  # one entry: the order of several is not fixed
     with as_storage_error(path), atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return digest
@@ -95,4 +94,4 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
 def import_keras(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read the authors' Keras weights as a state dict of `PairedCellInpainting`; see `read_keras_h5`."""
     state, facts = read_keras_h5(path)
-    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}, facts
+    return {name: torch.from_numpy(value).contiguous() for name, value in state.items()}, facts

@@ -197,6 +197,8 @@ def _plane(reader: ZipReader, members: dict[str, str], path: str, recipe: Recipe
         raise DownloadError(f"{path} in the authors' archive has git blob hash {found}, expected {registry()[path]}. Fetch it again.")
     try:
         plane = tifffile.imread(io.BytesIO(content))
+        if not plane.size:
+            raise ValueError("no image in it")
     except (tifffile.TiffFileError, ValueError, KeyError, OSError) as error:
         raise ImageError(f"{path} cannot be read as TIFF ({error}). Leave that cell out of the registry.") from error
     size, small = recipe.crop.size, recipe.crop.resize

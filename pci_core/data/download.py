@@ -76,6 +76,8 @@ def fetch(url: str, *, known_hash: str | None, folder: str | os.PathLike[str] | 
         return _from_mirror(url, place, known_hash)
     git = known_hash.removeprefix("gitblob:") if known_hash and known_hash.startswith("gitblob:") else None
     root = Path(folder) if folder is not None else cache_folder()
+    if git and (root / place).is_file() and git_blob_sha1((root / place).read_bytes()) != git:
+        discard(root / place)  # pooch knows no git hashes, and would keep a file that was damaged later
     retriever = pooch.create(root, base_url="", registry={place: None if git else known_hash}, urls={place: url}, retry_if_failed=RETRIES)
     get = pooch.HTTPDownloader(progressbar=progress, chunk_size=_BLOCK, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
     level = pooch.get_logger().level
