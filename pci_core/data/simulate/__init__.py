@@ -48,7 +48,9 @@ def organism(source: Source) -> Any:
     return importlib.import_module(f"pci_core.data.simulate.{source.organism}")
 
 
-def simulate(source: Source, folder: str | os.PathLike[str], *, jobs: int = -1, labels: bool = False, progress: bool = True) -> pd.DataFrame:
+def simulate(
+    source: Source, folder: str | os.PathLike[str], *, jobs: int = -1, labels: bool = False, progress: bool = True
+) -> pd.DataFrame:
     """Draw all fields of a recipe into `folder`.
 
     The same `source` gives the same bytes for any number of workers. The folder is filled file by file;

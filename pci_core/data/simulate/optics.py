@@ -20,6 +20,14 @@ def _basis(length: int, scale_px: float) -> np.ndarray:
     return weights.astype(np.float32)
 
 
+@lru_cache(maxsize=64)
+def _gain(sigma: float) -> float:
+    """Return the standard deviation of white noise of variance 1 after `blur`."""
+    line = np.zeros(2 * int(4 * sigma) + 9)
+    line[len(line) // 2] = 1
+    return float((ndimage.gaussian_filter1d(line, sigma, truncate=3.0) ** 2).sum())
+
+
 def smooth_noise(shape: tuple[int, int], scale_px: float, rng: np.random.Generator) -> np.ndarray:
     """Draw a gaussian random field with zero mean and unit variance.
 
@@ -36,11 +44,45 @@ def smooth_noise(shape: tuple[int, int], scale_px: float, rng: np.random.Generat
     ndarray
         (H, W) float32.
     """
-    if scale_px < 1:
-        return rng.standard_normal(shape, dtype=np.float32)
+    if scale_px < 8:  # few pixels a knot: filtering is the cheaper way
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        return noise if scale_px < 1 else blur(noise, scale_px / np.sqrt(2)) / np.float32(_gain(scale_px / np.sqrt(2)))
     rows, columns = _basis(shape[0], float(scale_px)), _basis(shape[1], float(scale_px))
     noise = rng.standard_normal((rows.shape[1], columns.shape[1]), dtype=np.float32)
     return rows @ noise @ columns.T
+
+
+@lru_cache(maxsize=48)
+def _tile(side: int, scale_px: float) -> np.ndarray:
+    return smooth_noise((side, side), scale_px, np.random.default_rng(np.random.SeedSequence([side, round(1000 * scale_px)])))
+
+
+def texture(shape: tuple[int, int], scale_px: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a view of a stored `smooth_noise` tile at a random place and orientation: the same law, far cheaper.
+
+    For the mottle and speckle of patterns, where it does not matter that two fields may share a patch.
+    The tile is twice as large as the view, so there are some 10⁶ views. Do not write into the result.
+
+    Parameters
+    ----------
+    shape, scale_px, rng
+        As for `smooth_noise`.
+
+    Returns
+    -------
+    ndarray
+        (H, W) float32, read-only where it is not copied.
+    """
+    side = 2 * max(shape)
+    tile = _tile(side, float(scale_px))
+    y, x = rng.integers(0, side - shape[0]), rng.integers(0, side - shape[1])
+    view = tile[y : y + shape[0], x : x + shape[1]]
+    flip = rng.integers(0, 8)
+    if flip & 1:
+        view = view[::-1]
+    if flip & 2:
+        view = view[:, ::-1]
+    return view.T if flip & 4 and shape[0] == shape[1] else view
 
 
 def blur(signal: np.ndarray, sigma_px: float) -> np.ndarray:
