@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are so small that threads only wait for one another
+
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path
 
 import numpy as np
