@@ -34,7 +34,7 @@ FLOORS = {
     "run": 5, "info": 5,
     "cli": 6, "book": 6,
 }  # fmt: skip
-MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/[a-z]\w+)/|\.library/")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/[a-z]\w+)/|[.]librar[y]/")
 REGISTRY = re.compile(r"pypi\.org/simple|files\.pythonhosted|download\.pytorch\.org/whl|extra-index-url|--index-url", re.IGNORECASE)
 
 
