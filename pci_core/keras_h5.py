@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pci_core.errors import CheckpointError
-from pci_core.model import POOL_AFTER, SOURCE_FILTERS, UPSAMPLE_BEFORE, PairedCellInpainting
+from pci_core.model import POOL_AFTER, SOURCE_FILTERS, UPSAMPLE_BEFORE, PairedCellInpainting, scaled
 from pci_core.storage import file_sha256
 
 _MAX_ARRAY = 1 << 26  # numbers in one array; the paper's largest kernel has 1.3 million
@@ -76,14 +76,14 @@ def read_keras_h5(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], 
         with h5py.File(path, "r") as file:
             root = _child(file, "model_weights") if file.get("model_weights", getlink=True) else file
             layers = _read_layers(root, path)
-            config = file.attrs.get("model_config")
+            config = _text(file.attrs["model_config"]) if "model_config" in file.attrs else None
             version = _text(root.attrs.get("keras_version", file.attrs.get("keras_version", "")))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged or no Keras HDF5 file ({error}). Fetch it again.") from error
     prefix, out = _check_names(layers, path)
     targets = tuple(f"{prefix}conv{i}_1" for i in (1, 2, 3))
     if config is not None:
-        norms = _norms_by_graph(_graph(_text(config), path), layers, targets, out, path)
+        norms = _norms_by_graph(_graph(config, path), layers, targets, out, path)
         how = "by the stored graph"
     else:
         norms = _norms_by_number(layers, targets, path)
@@ -304,9 +304,12 @@ def _state(layers: Layers, targets: tuple[str, ...], out: str, norms: dict[str, 
 def _sizes(state: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
     """Tell the architecture from the shapes, and check that all of them belong to it."""
     first, marker, last = (state[f"{name}.weight"].shape for name in ("source.blocks.0.conv", "target.blocks.0.conv", "decoder.out"))
-    facts = {"n_protein": last[0], "n_structural": marker[1] if len(marker) > 1 else 0, "width": first[0] / SOURCE_FILTERS[0]}
-    if len(first) != 4 or not facts["n_structural"] or not 0.03 <= facts["width"] <= 4:
-        raise CheckpointError(f"{path}: first convolutions have shapes {first} and {marker}. {_LAYOUT}")
+    filters = [state[f"source.blocks.{i}.conv.weight"].shape[0] for i in range(len(SOURCE_FILTERS))]
+    widths = (n / 1000 for n in (1000, 500, 250, *range(30, 4001)))  # many fit, since filters are rounded to a multiple of 4
+    width = next((w for w in widths if [scaled(f, w) for f in SOURCE_FILTERS] == filters), 0.0)
+    facts = {"n_protein": last[0], "n_structural": marker[1] if len(marker) > 1 else 0, "width": width}
+    if len(first) != 4 or not facts["n_structural"] or not width:
+        raise CheckpointError(f"{path}: source encoder of {filters} filters, first kernels {first} and {marker}. {_LAYOUT}")
     with torch.device("meta"):  # shapes only, no memory
         model = PairedCellInpainting(**facts)
     for name, value in model.state_dict().items():
