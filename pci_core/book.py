@@ -27,7 +27,7 @@ from pci_core.storage import atomic_path, content_hash, file_sha256, locked, wri
 
 CONFIG, TOC, PROSE, TEMPLATES = "_config.yml", "_toc.yml", "book", "notebooks"
 _NOT_USED_BY_NOTEBOOKS = ("book.py", "cli.py")
-_ENVIRONMENT = ("torch", "numpy", "pandas", "anndata", "scikit-image", "scikit-learn", "matplotlib", "seaborn")
+_ENVIRONMENT = ("torch", "numpy", "pandas", "anndata", "scikit-image", "scipy", "matplotlib")
 
 
 class BookError(PCIError):
