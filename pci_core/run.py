@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import numpy as np
 import pandas as pd
 
 from pci_core import recipe as recipes
@@ -31,9 +32,10 @@ from pci_core.errors import StaleError, unknown_name
 from pci_core.features import check_channels, extract, read_features, write_features
 from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
+from pci_core.painting import Painted, paint
 from pci_core.recipe import Recipe
 from pci_core.storage import atomic_path, content_hash, file_sha256, locked, sweep_temporaries, write_json
-from pci_core.train import CHECKPOINT, WEIGHTS, load_model, train
+from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, train
 
 CELLS_CODE = 1  # raise it when simulation, segmentation or cropping change what they give
 _NAME = re.compile(r"(?:(untrained|autoencoder)_)?(conv[1-5])(?:_(mean))?")
@@ -215,6 +217,14 @@ class Run:
             else:
                 self._pixel_features(paths[group[0]])
         return paths
+
+    def paint(self, sources: np.ndarray, targets: np.ndarray, kind: str = "pci") -> Painted:
+        """Paint the protein of each source cell into its target cell, see `pci_core.painting.paint`."""
+        return paint(self.model(kind), self.cells(), sources, targets, self.recipe.preprocess, device=self.device)
+
+    def losses(self, kind: str = "pci") -> pd.DataFrame:
+        """Return the training curve, one row an epoch: train and held-out loss, pairs/s, share of waiting."""
+        return pd.read_csv(self.train(kind) / LOSSES)
 
     # --- how steps are made
 

@@ -73,6 +73,15 @@ def registry() -> dict[str, str]:
     return dict(line.split("\t") for line in lines)
 
 
+def toy_size(subset: str) -> tuple[int, int]:
+    """Return how many cells and images (in the paper's sense) the archive holds of a toy set, before any filter."""
+    if subset not in SUBSETS:
+        raise unknown_name("toy set", subset, SUBSETS)
+    known = SUBSETS[subset]
+    cells = [p for p in registry() if p.startswith(f"{known.folder}/") and p.endswith(f"_{known.channels[0]}.tif")]
+    return len(cells), len({p.rsplit("/", 2)[1] for p in cells})
+
+
 def pretrained(name: str, progress: bool = False) -> Path:
     """Return the authors' pretrained Keras weights (HDF5) as a local file, verified.
 

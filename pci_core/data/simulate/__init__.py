@@ -48,8 +48,20 @@ def organism(source: Source) -> Any:
     return importlib.import_module(f"pci_core.data.simulate.{source.organism}")
 
 
+def plan_fields(source: Source) -> list[FieldPlan]:
+    """Return the plan of every field of view that `simulate` draws, without drawing any."""
+    plans: list[FieldPlan] = organism(source).plan(source)
+    return plans
+
+
 def simulate(
-    source: Source, folder: str | os.PathLike[str], *, jobs: int = -1, labels: bool = False, progress: bool = True
+    source: Source,
+    folder: str | os.PathLike[str],
+    *,
+    jobs: int = -1,
+    labels: bool = False,
+    progress: bool = True,
+    plans: list[FieldPlan] | None = None,
 ) -> pd.DataFrame:
     """Draw all fields of a recipe into `folder`.
 
@@ -69,6 +81,8 @@ def simulate(
         Also write the true label images.
     progress : bool
         Show a progress bar with fields per second.
+    plans : list of FieldPlan, optional
+        Draw only these of `plan_fields`; each comes out as it does among all.
 
     Returns
     -------
@@ -83,8 +97,8 @@ def simulate(
     StorageError
         The folder cannot be written.
     """
-    module, folder = organism(source), Path(folder)
-    plans: list[FieldPlan] = module.plan(source)
+    folder = Path(folder)
+    plans = plan_fields(source) if plans is None else plans
     with as_storage_error(folder):
         for name in ("images", "labels") if labels else ("images",):
             (folder / name).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,186 @@
+"""Figures: one function each; tables, AnnData and arrays in, a matplotlib Figure out.
+
+Channels are drawn in Okabe and Ito's colours, which colour-blind readers can tell apart: the
+protein yellow, structural channels blue, then purple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from skimage.segmentation import find_boundaries
+
+from pci_core.cells import Channel
+from pci_core.painting import Painted
+
+PROTEIN, STRUCTURAL = (0.94, 0.89, 0.26), ((0.0, 0.45, 0.70), (0.80, 0.47, 0.65), (0.0, 0.62, 0.45))
+TRAINED, UNTRAINED, PAPER = "#0072B2", "#999999", "#D55E00"
+
+
+def composite(image: np.ndarray, channels: Sequence[Channel], low: float = 1.0, high: float = 99.8) -> np.ndarray:
+    """Blend channels into RGB, each stretched between two percentiles of its own.
+
+    Parameters
+    ----------
+    image : ndarray
+        (C, H, W), any range.
+    channels : sequence of Channel
+        As many as the image has.
+    low, high : float
+        Percentiles that become black and full colour.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 3) float in [0, 1].
+    """
+    out = np.zeros((*image.shape[1:], 3))
+    structural = iter(STRUCTURAL)
+    for plane, channel in zip(image.astype(float), channels, strict=True):
+        colour = PROTEIN if channel.role == "protein" else next(structural)
+        a, b = np.percentile(plane, [low, high])
+        out += np.clip((plane - a) / max(b - a, 1e-9), 0, 1)[..., None] * np.array(colour) / max(colour)
+    return np.clip(out, 0, 1)
+
+
+def scale_bar(axes: Axes, um_per_px: float | None, width: int) -> None:
+    """Draw a scale bar of about a fifth of the width, a round number of µm; px where the size is not known."""
+    unit = um_per_px or 1.0
+    target = width * unit / 5
+    length = max((v for p in range(-1, 4) for v in (10**p, 2 * 10**p, 5 * 10**p) if v <= target), default=target)
+    y, x = 0.94, 0.05
+    axes.plot([x, x + length / unit / width], [y - 0.88, y - 0.88], color="white", lw=2.5, transform=axes.transAxes, solid_capstyle="butt")
+    axes.text(x, y - 0.85, f"{length:g} {'µm' if um_per_px else 'px'}", color="white", fontsize=7, va="bottom", transform=axes.transAxes)
+
+
+def field_of_view(field: np.ndarray, labels: np.ndarray, cells: pd.DataFrame, crop: int, channels: Sequence[Channel], um_per_px: float | None, title: str) -> Figure:
+    """Show a field, what the segmentation found, and the crops cut from it.
+
+    Parameters
+    ----------
+    field : ndarray
+        (C, H, W) as read.
+    labels : ndarray
+        (H, W) int: 0 background, one number a found object.
+    cells : DataFrame
+        The cells kept, with ``y`` and ``x`` of their centres, px.
+    crop : int
+        Side of a crop, px of the field.
+    channels : sequence of Channel
+    um_per_px : float or None
+        Of the field.
+    title : str
+    """
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    picture = composite(field, channels)
+    structural = [c for c in channels if c.role == "structural"]
+    left.imshow(picture)
+    outlined = composite(field[len(channels) - len(structural) :], structural)
+    outlined[find_boundaries(labels)] = 1.0
+    right.imshow(outlined)
+    for y, x in cells[["y", "x"]].to_numpy():
+        right.add_patch(Rectangle((x - crop / 2, y - crop / 2), crop, crop, fill=False, color=PROTEIN, lw=0.8))
+        right.plot(x, y, "+", color=PROTEIN, ms=5)
+    left.set_title(title, fontsize=9)
+    right.set_title(f"{labels.max()} objects outlined, {len(cells)} crops", fontsize=9)
+    for axes in (left, right):
+        axes.set(xlim=(0, field.shape[2]), ylim=(field.shape[1], 0))
+        axes.axis("off")
+        scale_bar(axes, um_per_px, field.shape[2])
+    _name_colours(figure, channels)
+    return figure
+
+
+def painted_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[str], um_per_px: float | None, title: str, truth: bool = True) -> Figure:
+    """Show pairs as columns: source cell, target's structural markers, painted protein, true protein.
+
+    Parameters
+    ----------
+    pairs : Painted
+        What to show, up to about ten pairs.
+    channels : sequence of Channel
+    names : sequence of str
+        One a pair, above its column.
+    um_per_px : float or None
+        Of the crops.
+    title : str
+    truth : bool
+        Also show the target's own protein, which the network has not seen.
+    """
+    p = pairs.painted.shape[1]
+    n = len(pairs.source)
+    rows = [("source cell,\nall channels", pairs.source, channels), ("target cell,\nstructural", pairs.target[:, p:], channels[p:])]
+    rows += [("painted\nprotein", pairs.painted, channels[:p])]
+    if truth:
+        rows += [("target's own\nprotein", pairs.target[:, :p], channels[:p])]
+    figure = Figure(figsize=(1.25 * n + 0.9, 1.3 * len(rows) + 0.7), layout="constrained")
+    grid = figure.subplots(len(rows), n, squeeze=False)
+    for i, (name, images, shown) in enumerate(rows):
+        for j, axes in enumerate(grid[i]):
+            axes.imshow(composite(images[j], shown, 0.5, 99.9))
+            axes.set(xticks=[], yticks=[])
+        grid[i, 0].set_ylabel(name, fontsize=8)
+    for j, text in enumerate(names):
+        grid[0, j].set_title(text, fontsize=7)
+    scale_bar(grid[0, 0], um_per_px, pairs.source.shape[3])
+    figure.suptitle(title, fontsize=9)
+    _name_colours(figure, channels)
+    return figure
+
+
+def training_curve(losses: pd.DataFrame, title: str) -> Figure:
+    """Show the mean squared error by epoch, in training and, where images were held out, on those."""
+    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(losses["epoch"], losses["train_loss"], "o-", ms=3, color=TRAINED, label="training images")
+    if losses["held_out_loss"].notna().any():
+        axes.plot(losses["epoch"], losses["held_out_loss"], "s--", ms=3, color=PAPER, label="images never trained on")
+    axes.set(xlabel="epoch", ylabel="mean squared error", title=title, ylim=(0, None))
+    axes.title.set_fontsize(9)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dict[str, float] | None = None) -> Figure:
+    """Show balanced kNN accuracy by layer with its intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of `pci_core.analysis.classify.knn_table` with further columns ``layer`` and ``network``.
+    chance : float
+        Accuracy of guessing.
+    title : str
+    paper : dict of str to float, optional
+        The paper's accuracy by layer in [0, 1], drawn beside.
+    """
+    figure = Figure(figsize=(4.2 * table["left_out"].nunique(), 3.4), layout="constrained")
+    panels = figure.subplots(1, table["left_out"].nunique(), squeeze=False, sharey=True)[0]
+    layers = sorted(table["layer"].unique())
+    for axes, (left_out, part) in zip(panels, table.groupby("left_out", sort=False), strict=True):
+        for offset, (network, rows) in zip((0.08, -0.08), part.groupby("network", sort=False), strict=False):
+            x = np.array([layers.index(layer) for layer in rows["layer"]]) + offset
+            error = np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy()))
+            axes.errorbar(x, rows["accuracy"], error, fmt="o" if network == "trained" else "s", ms=5, capsize=3, label=network,
+                          color=TRAINED if network == "trained" else UNTRAINED)  # fmt: skip
+        if paper:
+            axes.plot(range(len(layers)), [paper.get(layer, np.nan) for layer in layers], "x", color=PAPER, ms=6, label="paper (other cells)")
+        axes.axhline(chance, color="black", lw=0.8, ls=":", label="chance")
+        axes.set(xticks=range(len(layers)), xticklabels=layers, title=f"own {left_out} left out", ylim=(0, 1))
+        axes.title.set_fontsize(9)
+    panels[0].set_ylabel("balanced accuracy")
+    panels[-1].legend(fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _name_colours(figure: Figure, channels: Sequence[Channel]) -> None:
+    colours = {"protein": "yellow", "structural": iter(("blue", "purple", "green"))}
+    told = [f"{c.name}: {colours['protein'] if c.role == 'protein' else next(colours['structural'])}" for c in channels]  # type: ignore[call-overload]
+    figure.supxlabel(" · ".join(told), fontsize=8)
