@@ -21,7 +21,7 @@ from pci_core.storage import content_hash
 
 SOURCES = ("simulate", "authors", "table")
 FORMATS = ("composite", "stack", "separate")
-SEGMENTERS = ("nuclei", "yeast", "labels")
+SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-ring", "labels")
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class Fields:
 class Segmentation:
     """How cell centres are found, in px of the (downscaled) field.
 
-    ``method``: ``nuclei`` (Otsu on the smoothed channel), ``yeast`` (whole cells on the structural
-    channel, touching ones split) or ``labels`` (a label image made by another tool, column ``labels``).
+    ``method``: ``nuclei`` (the authors': Otsu on the smoothed channel), ``nuclei-split`` (for dense or hazy
+    fields: robust threshold, touching nuclei cut apart), ``yeast`` (whole cells on a cytosolic channel,
+    touching ones cut apart), ``yeast-brightfield``, ``yeast-ring`` (a nuclear-envelope channel) or ``labels`` (a
+    label image made by another tool, column ``labels``).
     """
 
     method: str = "nuclei"

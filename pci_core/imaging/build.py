@@ -1,0 +1,310 @@
+"""Fields of view to a CellDataset: read, segment and crop each field in parallel, write image by image."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+from tqdm.auto import tqdm
+
+import pci_core
+from pci_core.cells import CellDataset, CellWriter
+from pci_core.errors import CellTableError, DatasetError
+from pci_core.imaging.crop import CellCrops, crop_cells
+from pci_core.imaging.read import field_order, read_field
+from pci_core.imaging.segment import channel_index, segment_field
+from pci_core.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+NUCLEUS_RADIUS = 10.0  # px within which a found nucleus takes the truth of a simulated one
+_LISTED = 10  # names a log line shows; dataset.json holds all
+
+
+@dataclass(frozen=True)
+class FieldCells:
+    """What one field gave: its crops and how many cells were found before the filters."""
+
+    cells: CellCrops
+    found: int
+    flat: list[str]
+
+
+def build_cells(
+    fields: pd.DataFrame,
+    root: str | os.PathLike[str],
+    recipe: Recipe,
+    out: str | os.PathLike[str],
+    *,
+    truth: pd.DataFrame | None = None,
+    jobs: int = -1,
+    progress: bool = True,
+) -> CellDataset:
+    """Make a CellDataset from fields of view.
+
+    Fields are read, segmented and cropped in parallel and written image by image, so that memory does
+    not grow with their number. The result does not depend on `jobs`.
+    Source: Methods, "Datasets, Preprocessing, and Training".
+
+    Parameters
+    ----------
+    fields : DataFrame
+        One row a field of view, see `pci_core.data.table`. Columns other than file names are copied to each cell.
+    root : path-like
+        Folder that relative paths start from.
+    recipe : Recipe
+        Format, segmentation, crop and filters.
+    out : path-like
+        Folder of the dataset; it appears, or is replaced, when all is written.
+    truth : DataFrame, optional
+        True cells of simulated fields: ``field``, ``y``, ``x`` (px of the unreduced field) and ``sim_…`` columns. Each
+        found cell takes the nearest true one of its field, each true one goes to one cell at most, within 10 px of
+        the centre (nuclei) or half the cell's radius (yeast). ``sim_matched`` says which found one.
+    jobs : int
+        Worker processes, -1 = one for each core; `joblib.parallel_config` may name another backend.
+    progress : bool
+        Show fields and cells per second.
+
+    Returns
+    -------
+    CellDataset
+        Cells are named ``<field>_<number in the label image>``; ``y``, ``x`` and ``area`` are in px of the reduced
+        field. ``info["left_out"]`` counts and lists what was left out and why.
+
+    Raises
+    ------
+    ImageError
+        A field cannot be read; see `read_field`. Nothing is written.
+    CellTableError, RecipeError
+        The field table or the recipe lacks something.
+    DatasetError
+        No image keeps ``crop.min_cells`` cells.
+    """
+    groups = _by_image(fields, recipe)
+    ordered = pd.concat([rows for _, rows in groups], ignore_index=True)
+    left = _LeftOut(recipe)
+    scale = recipe.fields.downscale * recipe.crop.size / recipe.crop.resize
+    info = _provenance(recipe, len(ordered))
+    records = ordered.to_dict("records")
+    # the backend is left to joblib's configuration: processes here, or a cluster's workers
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(joblib.delayed(field_cells)(r, recipe, str(root)) for r in records)
+    truths = _true_cells(truth, recipe)
+    with (
+        CellWriter(out, recipe.channels, recipe.fields.um_per_px * scale or None, **info) as writer,
+        closing(results),
+        tqdm(total=len(records), unit="field", desc="cells", disable=not progress) as bar,
+    ):
+        for image, rows in groups:
+            crops, tables = _gather_image(rows, results, left, truths, truth is not None, recipe, bar)
+            n = sum(len(t) for t in tables)
+            if n < recipe.crop.min_cells:
+                left.image(image, n)
+            else:
+                for block, table in zip(crops, tables, strict=True):
+                    if len(table):
+                        writer.add(block, table)
+                left.kept += n
+            bar.set_postfix_str(f"{left.kept / max(bar.format_dict['elapsed'], 1e-9):.0f} cells/s, {left.kept} cells", refresh=False)
+        if not writer.n:
+            raise left.nothing(out, len(groups))
+        writer.info["left_out"] = left.summary()
+    left.log(len(groups))
+    return CellDataset(out)
+
+
+def field_cells(row: dict[str, Any], recipe: Recipe, root: str) -> FieldCells:
+    """Read, segment and crop one field; the unit of parallel work."""
+    field = read_field(row, recipe, root)
+    labels = segment_field(field, recipe, row, root)
+    crop = recipe.crop
+    cells = crop_cells(field, labels, crop.size, crop.resize, min_fraction=crop.min_fraction, max_fraction=crop.max_fraction)
+    flat = [c.name for c, plane in zip(recipe.channels, field, strict=True) if plane.min() == plane.max()]
+    return FieldCells(cells, len(cells.labels) + sum(cells.dropped.values()), flat)
+
+
+def match_truth(centres: np.ndarray, true: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Pair found with true centres, nearest pairs first, each used once.
+
+    Parameters
+    ----------
+    centres : ndarray
+        (n, 2) found, px.
+    true : ndarray
+        (m, 2) true, px.
+    radius : ndarray
+        (n,) largest distance for each found cell, px.
+
+    Returns
+    -------
+    ndarray
+        (n,) int64: index of the true cell, -1 for none.
+    """
+    match = np.full(len(centres), -1, np.int64)
+    if not len(centres) or not len(true):
+        return match
+    near = cKDTree(true).query_ball_point(centres, radius)
+    pairs = [(i, j) for i, js in enumerate(near) for j in js]
+    distance = [float(np.hypot(*(centres[i] - true[j]))) for i, j in pairs]
+    taken: set[int] = set()
+    for _, i, j in sorted((d, i, j) for d, (i, j) in zip(distance, pairs, strict=True)):
+        if match[i] < 0 and j not in taken:
+            match[i] = j
+            taken.add(j)
+    return match
+
+
+def _by_image(fields: pd.DataFrame, recipe: Recipe) -> list[tuple[str, pd.DataFrame]]:
+    missing = [c for c in ("field", "image") if c not in fields]
+    if missing or fields.empty:
+        raise CellTableError(
+            f"{recipe.name}: the field table has {len(fields)} rows and lacks {missing or 'no column'}; it needs one row a field."
+        )
+    double = fields["field"][fields["field"].duplicated()].unique().tolist()
+    if double:
+        raise CellTableError(
+            f"{recipe.name}: {len(double)} values of 'field' occur more than once, e.g. {double[:3]}. Give each field its own name."
+        )
+    if recipe.fields.format != "separate":
+        field_order(recipe)  # raise before the work starts
+    if recipe.segmentation.method != "labels":
+        channel_index(recipe)
+    return [(str(name), rows) for name, rows in fields.groupby("image", sort=False)]
+
+
+def _provenance(recipe: Recipe, n_fields: int) -> dict[str, Any]:
+    packages = ("numpy", "scipy", "scikit-image", "pillow", "tifffile", "joblib")
+    return {
+        "recipe": recipe.name,
+        "recipe_sha256": recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
+        "source": recipe.source.kind,
+        "simulated": recipe.simulated,
+        "fields": n_fields,
+        "versions": {"pci_core": pci_core.__version__, "python": platform.python_version(), **{p: version(p) for p in packages}},
+    }
+
+
+def _gather_image(
+    rows: pd.DataFrame,
+    results: Iterator[FieldCells],
+    left: _LeftOut,
+    truths: dict[str, pd.DataFrame],
+    with_truth: bool,
+    recipe: Recipe,
+    bar: Any,
+) -> tuple[list[np.ndarray], list[pd.DataFrame]]:
+    crops, tables = [], []
+    for row in rows.to_dict("records"):
+        got = next(results)
+        left.field(row["field"], got)
+        table = _table(row, got.cells)
+        if with_truth:
+            table = _join_truth(table, truths.get(str(row["field"])), recipe)
+        crops.append(got.cells.crops)
+        tables.append(table)
+        bar.update()
+    return crops, tables
+
+
+def _table(row: dict[str, Any], cells: CellCrops) -> pd.DataFrame:
+    meta = {k: v for k, v in row.items() if k not in ("labels", "path") and not k.startswith("path_")}
+    table = pd.DataFrame({"cell_id": [f"{row['field']}_{n:03d}" for n in cells.labels]}, dtype=object)
+    for key, value in meta.items():
+        table[key] = value
+    table["y"], table["x"], table["area"] = cells.centres[:, 0], cells.centres[:, 1], cells.areas.astype(float)
+    return table
+
+
+def _true_cells(truth: pd.DataFrame | None, recipe: Recipe) -> dict[str, pd.DataFrame]:
+    if truth is None:
+        return {}
+    missing = [c for c in ("field", "y", "x") if c not in truth]
+    if missing:
+        raise CellTableError(f"{recipe.name}: the table of true cells lacks {', '.join(missing)}.")
+    keep = ["y", "x", *(c for c in truth.columns if str(c).startswith("sim_"))]
+    factor = recipe.fields.downscale
+    scaled = truth.assign(y=(truth["y"] + 0.5) / factor - 0.5, x=(truth["x"] + 0.5) / factor - 0.5)
+    return {str(name): rows[keep].reset_index(drop=True) for name, rows in scaled.groupby("field", sort=False)} or {
+        "": scaled[keep].iloc[:0]
+    }
+
+
+def _join_truth(table: pd.DataFrame, true: pd.DataFrame | None, recipe: Recipe) -> pd.DataFrame:
+    if true is None:
+        return table.assign(sim_matched=False)
+    centres = table[["y", "x"]].to_numpy(float)
+    whole = recipe.segmentation.method.startswith("yeast")
+    radius = 0.5 * np.sqrt(table["area"].to_numpy(float) / np.pi) if whole else np.full(len(table), NUCLEUS_RADIUS)
+    match = match_truth(centres, true[["y", "x"]].to_numpy(float), radius)
+    known = true.drop(columns=["y", "x"]).reindex(match).reset_index(drop=True)  # -1 is no row: missing values
+    table = table.drop(columns=[c for c in known.columns if c in table])  # what is known of the cell goes before what is known of its field
+    return pd.concat([table, known], axis=1).assign(sim_matched=match >= 0)
+
+
+class _LeftOut:
+    """Counts and lists of what did not become a cell, for ``dataset.json`` and the log."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.found = self.kept = 0
+        self.without_cells: list[str] = []
+        self.without_crops: list[str] = []
+        self.flat: dict[str, list[str]] = {}
+        self.images: dict[str, int] = {}
+        self.cells = {"below_min_fraction": 0, "above_max_fraction": 0, "over_edge": 0, "in_left_out_images": 0}
+
+    def field(self, name: str, got: FieldCells) -> None:
+        self.found += got.found
+        for key, n in got.cells.dropped.items():
+            self.cells[key] += n
+        if got.flat:
+            self.flat[name] = got.flat
+        if not got.found:
+            self.without_cells.append(name)
+        elif not len(got.cells.labels):
+            self.without_crops.append(name)
+
+    def image(self, name: str, n: int) -> None:
+        self.images[name] = n
+        self.cells["in_left_out_images"] += n
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "fields_without_cells": self.without_cells,
+            "fields_without_crops": self.without_crops,
+            "fields_with_a_constant_channel": self.flat,
+            "images_below_min_cells": self.images,
+            "min_cells": self.recipe.crop.min_cells,
+            "cells_found": self.found,
+            "cells": self.cells,
+        }
+
+    def nothing(self, out: str | os.PathLike[str], n_images: int) -> DatasetError:
+        most = max(self.images.items(), key=lambda kv: kv[1])
+        return DatasetError(
+            f"{Path(out)}: none of {n_images} images has the {self.recipe.crop.min_cells} cells that [crop] min_cells asks for; the largest, "
+            f"'{most[0]}', has {most[1]}. {self.found} cells were found in all, {len(self.without_cells)} fields have none; filters dropped "
+            f"{ {k: v for k, v in self.cells.items() if k != 'in_left_out_images'} }. Look at the segmentation, or lower min_cells or the filters."
+        )
+
+    def log(self, n_images: int) -> None:
+        logger.info("%d cells kept of %d found; dropped: %s", self.kept, self.found, self.cells)
+        for what, names in (
+            ("images below min_cells", list(self.images)),
+            ("fields without cells", self.without_cells),
+            ("fields whose cells were all dropped", self.without_crops),
+            ("fields with a constant channel", list(self.flat)),
+        ):
+            if names:
+                more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+                logger.warning("%d %s: %s%s (all are listed in dataset.json)", len(names), what, ", ".join(names[:_LISTED]), more)
