@@ -19,7 +19,7 @@ from pci_core.data.simulate.human_tools import splat
 from pci_core.data.simulate.optics import blur, expose
 from pci_core.recipe import Source
 
-QUALITY = 92  # of the JPEG, with halved chroma as the atlas has it
+QUALITY = 92  # of the JPEG; chroma at full resolution, as it is in an atlas image reduced to a quarter
 _WELLS = [f"{row}{column}" for row in "ABCDEFGH" for column in range(1, 13)]
 
 
@@ -70,7 +70,7 @@ def plan(source: Source) -> list[FieldPlan]:
             "sim_location": ";".join(kind.terms),
             "sim_subclass": kind.subclass,
             "sim_variation": kind.variation,
-            "sim_strength": round(float(np.clip(stain.lognormal(-0.45, 0.5), 0.15, 1.6)), 3),
+            "sim_strength": round(float(np.clip(stain.lognormal(-0.45, 0.5), 0.2, 1.6)), 3),
             "sim_haze": round(float(np.clip(stain.lognormal(-2.4, 0.8), 0.01, 0.35)), 3),
         }
         for number in range(1, source.fields_per_image + 1):
@@ -112,7 +112,7 @@ def render(plan: FieldPlan, source: Source) -> RenderedField:
     haze = cytosol(scene, rng, (0.8, 0.5, 0.6, 0.9, 0.3, 0.5)) + 0.6 * scene.nucleus
     green += blur(haze * grain(rng, 0.35), psf) * np.float32(plan.extra["sim_haze"] * plan.extra["sim_strength"])
     red = tubules * np.float32(rng.uniform(0.55, 1.1) / scene.peak(tubules)) * scene.spread(rng.lognormal(0, 0.25, n))
-    green += red * np.float32(rng.uniform(0, 0.03)) + dna * np.float32(rng.uniform(0, 0.04))
+    green += red * np.float32(rng.uniform(0, 0.02)) + dna * np.float32(rng.uniform(0, 0.03))
     green += _debris(rng, psf)
 
     light = np.random.default_rng(field_seed(source.seed, f"plate {plan.meta['plate']}")).uniform(0.04, 0.16)
@@ -128,7 +128,7 @@ def render(plan: FieldPlan, source: Source) -> RenderedField:
 
 def write(rendered: RenderedField, path: str | os.PathLike[str]) -> None:
     """Save the pixels as an RGB JPEG, as the Human Protein Atlas serves its composites."""
-    Image.fromarray(rendered.pixels).save(Path(path), format="JPEG", quality=QUALITY, subsampling="4:2:0")
+    Image.fromarray(rendered.pixels).save(Path(path), format="JPEG", quality=QUALITY, subsampling="4:4:4")
 
 
 def _draw(scene: Scene, term: str, subclass: str, rng: np.random.Generator, traits: Traits) -> np.ndarray:
@@ -158,16 +158,16 @@ def _protein(scene: Scene, kind: Kind, extra: dict[str, Any], rng: np.random.Gen
         image = parts[0] * scene.spread(unit * (1 - wanted) / np.maximum(first, 1e-6))
         image += parts[1] * scene.spread(unit * wanted / np.maximum(other, 1e-6))
         fraction = wanted
-        phenotype = (
-            np.where(wanted > 0.5, terms[1], terms[0]) if kind.variation == "location" else np.full(n, ";".join(terms), dtype=object)
-        )
-    level = rng.lognormal(0, 0.18, n)
+        if kind.variation == "location":
+            phenotype = np.where(wanted > 0.5, terms[1], terms[0])
+        else:
+            phenotype[:] = ";".join(terms)
+    level, low = rng.lognormal(0, 0.18, n), np.zeros(n, bool)
     if kind.variation == "intensity":
         low = rng.random(n) < 0.25 + 0.5 * extra["mean_fraction"]
         level = level * np.where(low, rng.uniform(0.04, 0.25, n), 1.0)
-        phenotype = np.where(low, terms[0] + " (low)", terms[0])
     image = image * np.float32(1 / scene.peak(image)) * scene.spread(level)
-    return image, {"sim_fraction": fraction, "sim_phenotype": phenotype, "sim_intensity": level}
+    return image, {"sim_fraction": fraction, "sim_phenotype": phenotype, "sim_intensity": level, "sim_low": low}
 
 
 def _dna(scene: Scene, rng: np.random.Generator) -> np.ndarray:

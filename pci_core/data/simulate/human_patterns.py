@@ -148,7 +148,8 @@ def vesicles_even(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarr
 
 def vesicles_near(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """Dots crowded on one side of the nucleus, thinning out from it."""
-    toward = outward(scene, *np.mgrid[0:SIDE:2, 0:SIDE:2], of=np.maximum(scene.label - 1, 0))
+    grid = np.mgrid[0:SIDE:2, 0:SIDE:2]
+    toward = outward(scene, grid[0], grid[1], np.maximum(scene.label - 1, 0))
     side = 0.25 + np.exp(1.6 * (np.cos(toward - scene.pole[np.maximum(scene.label - 1, 0)]) - 1))
     weight = (scene.away > 0.5) * np.exp(-np.maximum(scene.away, 0) / np.float32(6 + 6 * t[0])) * side
     y, x, _ = scatter(scene, rng, weight, 28 + 36 * t[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from pci_core.data.simulate.optics import blur, smooth_noise, texture
 
 SIDE = 512  # px, a field of the Human Protein Atlas at a quarter of its full size
 HALF = SIDE // 2  # outlines are worked out at half the resolution, nuclei at the full one
+Ovals = list[list[float]]  # y, x, a, b, angle, bend of the nuclei
 _Y, _X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
 
 
@@ -108,13 +110,15 @@ def double(image: np.ndarray) -> np.ndarray:
 
 def _ellipse(dy: np.ndarray, dx: np.ndarray, a: float, b: float, angle: float, bend: float = 0.0) -> np.ndarray:
     """Return about the distance to a (bent) ellipse's edge, px, positive inside."""
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    c, s = math.cos(angle), math.sin(angle)
     u, v = c * dx + s * dy, c * dy - s * dx
     if bend:
-        v = v - np.float32(bend / a) * (u * u - np.float32(a * a / 3))
-    u, v = u / np.float32(a), v / np.float32(b)
-    norm = np.sqrt(u * u + v * v) + np.float32(1e-4)
-    return (1 - norm) * norm / (np.sqrt((u / a) ** 2 + (v / b) ** 2) + np.float32(1e-4 / b))
+        v = v - (bend / a) * (u * u - a * a / 3)
+    u, v = u * (1 / a), v * (1 / b)
+    u *= u
+    v *= v
+    norm = np.sqrt(u + v) + 1e-4
+    return (1 - norm) * norm / (np.sqrt(u * a**-2 + v * b**-2) + 1e-4 / b)
 
 
 def _place(line: CellLine, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -155,9 +159,10 @@ def build_scene(line: CellLine, rng: np.random.Generator) -> Scene:
     axis = line.parallel * 1.2 * flow + rng.uniform(0, np.pi) + (1 - line.parallel) * rng.uniform(0, np.pi, n)
     angle = axis + rng.normal(0, 0.5 - 0.35 * line.parallel, n)
 
-    rim, nuclei = _draw_nuclei(y, x, a, b, angle, bend, rng)
-    label, away = _draw_cells(line, y, x, a, b, angle, bend, axis, size, nuclei, rng)
-    nucleolus, nucleoli = _draw_nucleoli(line, y, x, a, b, angle, rim, rng)
+    oval = [v.tolist() for v in (y, x, a, b, angle, bend)]  # a float64 scalar of numpy would make float64 maps
+    rim, nuclei = _draw_nuclei(oval, rng)
+    label, away = _draw_cells(line, oval, axis, size, nuclei, rng)
+    nucleolus, nucleoli = _draw_nucleoli(line, oval, rim, rng)
 
     inner, contact = label > 0, np.zeros((HALF, HALF), bool)
     for ours, theirs in (((slice(1, None),), (slice(None, -1),)), ((slice(None), slice(1, None)), (slice(None), slice(None, -1)))):
@@ -183,10 +188,12 @@ def _window(y: float, x: float, reach: float, side: int) -> tuple[slice, slice]:
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
-def _draw_nuclei(y, x, a, b, angle, bend, rng):  # type: ignore[no-untyped-def]
+def _draw_nuclei(oval: Ovals, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance to the nuclear edge (positive inside, px) and the nuclei's labels, both of full size."""
     wy, wx = (1.6 * texture((SIDE, SIDE), 13, rng) for _ in range(2))
     rim = np.full((SIDE, SIDE), -40, np.float32)
     nuclei = np.zeros((SIDE, SIDE), np.int32)
+    y, x, a, b, angle, bend = oval
     for i in range(len(y)):
         window = _window(y[i], x[i], 1.15 * a[i] + 12, SIDE)
         if not rim[window].size:
@@ -197,23 +204,29 @@ def _draw_nuclei(y, x, a, b, angle, bend, rng):  # type: ignore[no-untyped-def]
     return rim, nuclei
 
 
-def _draw_cells(line, y, x, a, b, angle, bend, axis, size, nuclei, rng):  # type: ignore[no-untyped-def]
+def _draw_cells(
+    line: CellLine, oval: Ovals, directions: np.ndarray, size: np.ndarray, nuclei: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cells' labels and the distance from their nucleus, both of half size."""
+    y, x, a, b, angle, bend = oval
+    axis = directions.tolist()
     coarse = [line.ragged * texture((HALF, HALF), 20, rng) + 0.25 * line.ragged * texture((HALF, HALF), 6, rng) for _ in (0, 1)]
     gy, gx = _Y[::2, ::2] + 0.5 + coarse[0], _X[::2, ::2] + 0.5 + coarse[1]
     best = np.ones((HALF, HALF), np.float32)
     label = np.zeros((HALF, HALF), np.int32)
     away = np.full((HALF, HALF), 99, np.float32)
+    lengths = (np.array(line.cell) * size[:, None] * rng.lognormal(0, [0.18, 0.14], (len(y), 2))).tolist()
     for i in range(len(y)):
-        ca, cb = np.array(line.cell) * size[i] * rng.lognormal(0, [0.18, 0.14])
-        c, s = np.float32(np.cos(axis[i])), np.float32(np.sin(axis[i]))
+        ca, cb = lengths[i]
+        c, s = math.cos(axis[i]), math.sin(axis[i])
         shift = rng.uniform(-0.3, 0.3) * max(ca - a[i], 0)
         curve = rng.normal(0, 0.2) * line.taper
-        window = _window(y[i] / 2, x[i] / 2, 0.55 * (ca + abs(shift)) + 2 * line.ragged, HALF)
+        window = _window(y[i] / 2, x[i] / 2, 0.5 * (ca + abs(shift)) + 1.3 * line.ragged, HALF)
         if not best[window].size:
             continue
         dy, dx = gy[window] - y[i], gx[window] - x[i]
         u, v = (c * dx + s * dy - shift) / ca, (c * dy - s * dx) / cb
-        v = v - np.float32(curve * ca / cb) * (u * u)
+        v = v - (curve * ca / cb) * (u * u)
         narrow = np.maximum(1 - line.taper * np.abs(u), 0.08)
         reach = np.sqrt(u * u + (v / narrow) ** 2)
         # at least a thin coat of cytoplasm around the nucleus, and the nucleus of one cell is never another's cytoplasm
@@ -228,7 +241,9 @@ def _draw_cells(line, y, x, a, b, angle, bend, axis, size, nuclei, rng):  # type
     return label, away
 
 
-def _draw_nucleoli(line, y, x, a, b, angle, rim, rng):  # type: ignore[no-untyped-def]
+def _draw_nucleoli(line: CellLine, oval: Ovals, rim: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance to the nucleoli's edges (positive inside, px) and the table of `Scene.nucleoli`."""
+    y, x, a, b, angle, _ = (np.array(v) for v in oval)
     count = np.clip(rng.poisson(1.6 if line.name == "U-2 OS" else 2.2, len(y)) + 2, 2, 6)
     of = np.repeat(np.arange(len(y)), count)
     r, turn = 0.62 * np.sqrt(rng.random(len(of))), rng.uniform(0, 2 * np.pi, len(of))
@@ -240,12 +255,12 @@ def _draw_nucleoli(line, y, x, a, b, angle, rim, rng):  # type: ignore[no-untype
     field = np.full((SIDE + 2 * pad, SIDE + 2 * pad), -20, np.float32)
     warp = np.pad(1.1 * texture((SIDE, SIDE), 5, rng), pad, mode="edge")
     inside = (cy > -1) & (cy < SIDE) & (cx > -1) & (cx < SIDE)
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     for k in np.flatnonzero(inside):
         row, column = int(cy[k]) + pad, int(cx[k]) + pad
         window = (slice(row - reach, row + reach + 1), slice(column - reach, column + reach + 1))
-        dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-        ratio = rng.uniform(0.75, 1.3)
-        d = _ellipse(dy - (cy[k] % 1), dx - (cx[k] % 1), radius[k] * ratio, radius[k] / ratio, rng.uniform(0, np.pi))
+        ratio, size = rng.uniform(0.75, 1.3), float(radius[k])
+        d = _ellipse(dy - float(cy[k] % 1), dx - float(cx[k] % 1), size * ratio, size / ratio, rng.uniform(0, np.pi))
         field[window] = np.maximum(field[window], d + warp[window])
     nucleolus = np.minimum(field[pad:-pad, pad:-pad], rim - 1.5)
     return nucleolus, np.stack([of, cy, cx, radius], axis=1)[inside]

@@ -128,7 +128,7 @@ def walk(
     flat_label, depth = scene.label.ravel(), scene.depth.ravel()
     ramp_y, ramp_x = (r.ravel() for r in scene.ramp)
     fibre = np.arange(len(y))
-    length = np.broadcast_to(length, y.shape).astype(np.float32)
+    left = np.broadcast_to(length, y.shape).astype(np.float32)
 
     def at(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.clip(rows * 0.5, 0, HALF - 1).astype(np.int32) * HALF + np.clip(columns * 0.5, 0, HALF - 1).astype(np.int32)
@@ -137,9 +137,9 @@ def walk(
     home = flat_label[where]
     out_y, out_x, out_fibre = [], [], []
     for step in range(steps):
-        alive = (flat_label[where] == home) & (length > step) & (y > -4) & (x > -4) & (y < SIDE + 4) & (x < SIDE + 4)
+        alive = (flat_label[where] == home) & (left > step) & (y > -4) & (x > -4) & (y < SIDE + 4) & (x < SIDE + 4)
         if not alive.all():
-            y, x, dy, dx, fibre, home, length, where = (v[alive] for v in (y, x, dy, dx, fibre, home, length, where))
+            y, x, dy, dx, fibre, home, left, where = (v[alive] for v in (y, x, dy, dx, fibre, home, left, where))
         if not len(y):
             break
         out_y.append(y)
@@ -150,7 +150,7 @@ def walk(
         ry, rx = ramp_y[where], ramp_x[where]
         near = depth[where] < margin
         if stop:
-            length = np.where(near & (rng.random(len(y)) < stop), 0, length)
+            left = np.where(near & (rng.random(len(y)) < stop), 0, left)
         outward = np.minimum(dy * ry + dx * rx, 0) * near
         dy, dx = dy - outward * ry, dx - outward * rx
         norm = np.float32(1) / np.sqrt(dy * dy + dx * dx + np.float32(1e-9))

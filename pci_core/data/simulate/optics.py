@@ -129,6 +129,10 @@ def expose(
     if illumination > 0:
         light = smooth_noise(image.shape, 0.7 * max(image.shape), rng)
         image *= np.clip(1 + np.float32(illumination) * light, 0.2, 2.0)
-    deviation = np.sqrt(np.maximum(image, 0) / np.float32(photons) + np.float32(read_noise**2))
-    image += deviation * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.maximum(image, 0)
+    deviation = np.maximum(image, 0)
+    deviation *= np.float32(1 / photons)
+    deviation += np.float32(read_noise**2)
+    np.sqrt(deviation, out=deviation)
+    deviation *= rng.standard_normal(image.shape, dtype=np.float32)
+    image += deviation
+    return np.maximum(image, 0, out=image)
