@@ -272,13 +272,12 @@ def test_pages_of_the_contents_are_there_and_open_with_takeaways() -> None:
     for page in _pages(_read_toc(ROOT / "_toc.yml")):
         path = next((p for p in (ROOT / f"{page}.md", ROOT / f"{page}.ipynb") if p.is_file()), None)
         assert path is not None, f"{page} is in _toc.yml but not there"
-        text = (
-            "".join("".join(c["source"]) for c in json.loads(path.read_text())["cells"][:1])
-            if path.suffix == ".ipynb"
-            else path.read_text()
-        )
-        assert text.startswith("# "), f"{path.name} does not begin with its title"
-        assert "akeaways" in text[:1500], f"{path.name} does not open with its takeaways"
+        if path.suffix == ".ipynb":
+            assert "".join(json.loads(path.read_text())["cells"][0]["source"]).startswith("# "), (
+                f"{path.name} does not begin with its title"
+            )
+        else:
+            assert re.match(r"# .+\n\n:::\{admonition\} Takeaways\n", path.read_text()), f"{path.name} does not open with its takeaways"
 
 
 def test_every_recipe_is_described() -> None:
