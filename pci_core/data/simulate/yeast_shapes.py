@@ -6,6 +6,7 @@ cell's equivalent diameter is 35 px in the median (5-95 %: 26-44) and its axis r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +42,7 @@ class Body:
     @property
     def radius(self) -> float:
         """Radius of the circle of equal area, px."""
-        return float(np.sqrt(self.a * self.b))
+        return math.sqrt(self.a * self.b)
 
     def along(self, direction: float) -> float:
         """Radius of the plain ellipse in a direction, px."""
@@ -174,8 +175,8 @@ def _vacuoles(cell: Cell, rng: np.random.Generator) -> None:
             for _ in range(16):
                 r = body.radius * rng.uniform(0.34, 0.66) / (1 + 0.2 * (n - 1))
                 y, x = body.point(rng.uniform(0, 2 * np.pi), rng.uniform(0.1, max(0.12, 0.93 - r / body.b)))
-                clear = all(np.hypot(v.y - y, v.x - x) > (v.radius + r) * 0.97 for v in cell.vacuoles)
-                clear = clear and all(np.hypot(k.y - y, k.x - x) > k.radius + 0.75 * r for k in cell.nuclei[:2])
+                clear = all(math.hypot(v.y - y, v.x - x) > (v.radius + r) * 0.97 for v in cell.vacuoles)
+                clear = clear and all(math.hypot(k.y - y, k.x - x) > k.radius + 0.75 * r for k in cell.nuclei[:2])
                 if clear:
                     ratio = rng.uniform(0.85, 1.0)
                     cell.vacuoles.append(
@@ -250,10 +251,10 @@ class Window:
 
     def __init__(self, cell: Cell, texture: np.ndarray) -> None:
         self.cell = cell
-        y0 = int(min(b.y - b.a for b in cell.bodies)) - MARGIN
-        x0 = int(min(b.x - b.a for b in cell.bodies)) - MARGIN
-        y1 = int(max(b.y + b.a for b in cell.bodies)) + MARGIN + 2
-        x1 = int(max(b.x + b.a for b in cell.bodies)) + MARGIN + 2
+        y0 = math.floor(min(b.y - b.a for b in cell.bodies)) - MARGIN
+        x0 = math.floor(min(b.x - b.a for b in cell.bodies)) - MARGIN
+        y1 = math.floor(max(b.y + b.a for b in cell.bodies)) + MARGIN + 2
+        x1 = math.floor(max(b.x + b.a for b in cell.bodies)) + MARGIN + 2
         self.rows, self.columns = slice(y0 + PAD, y1 + PAD), slice(x0 + PAD, x1 + PAD)
         self.yy = np.arange(y0, y1, dtype=np.float32)[:, None]
         self.xx = np.arange(x0, x1, dtype=np.float32)[None]
