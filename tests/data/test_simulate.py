@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pci_core import recipe
 from pci_core.data.simulate import META, field_seed, simulate
 from pci_core.data.simulate.optics import expose, smooth_noise, texture
 from pci_core.errors import RecipeError, UnknownNameError
@@ -62,7 +62,7 @@ def test_an_unknown_organism_names_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["proteins", "images_per_protein", "fields_per_image"])
 def test_nothing_to_draw_is_said(key: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=key):
-        simulate(dataclasses.replace(TEN, **{key: 0}), tmp_path)
+        simulate(recipe.load("simulated-human").replace(source={key: 0}).source, tmp_path)
 
 
 @pytest.mark.parametrize("draw", [smooth_noise, texture])

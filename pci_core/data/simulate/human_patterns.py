@@ -107,10 +107,6 @@ def reticulum(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     return sheet + line * np.float32(0.2 + 0.4 * t[2]) + nucleoplasm(scene, rng, t) * np.float32(0.03 + 0.10 * t[3])
 
 
-def _faint(scene: Scene, rng: np.random.Generator, t: Traits, share: float) -> np.ndarray:
-    return cytosol(scene, rng, t) * np.float32(share)
-
-
 def golgi(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """Short ribbons in a crescent on one side of the nucleus."""
     number = rng.poisson(14 + 14 * t[0], len(scene)) + 4
@@ -121,7 +117,7 @@ def golgi(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     along = turn + np.pi / 2 + rng.normal(0, 0.7, len(of))
     py, px, fibre = walk(scene, rng, y, x, along, steps=7, length=rng.uniform(2, 7, len(of)), wiggle=0.45, stride=1.3)
     ribbons = blur(splat(py, px, rng.uniform(0.4, 1.0, len(of))[fibre]), 0.9)
-    return ribbons * 3 * (1 - 0.8 * scene.nucleus) + _faint(scene, rng, t, 0.04 + 0.10 * t[3])
+    return ribbons * 3 * (1 - 0.8 * scene.nucleus) + cytosol(scene, rng, t) * np.float32(0.04 + 0.10 * t[3])
 
 
 def mitochondria(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -135,7 +131,7 @@ def mitochondria(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarra
     length = rng.gamma(3, 1.0 + 1.8 * t[1], len(y)) + 1
     py, px, fibre = walk(scene, rng, y, x, turn, steps=18, length=length, wiggle=0.3, stride=1.2, margin=7)
     worms = blur(splat(py, px, rng.uniform(0.5, 1.0, len(y))[fibre]), 0.8) * (1 - scene.nucleus)
-    return worms * 2.5 + _faint(scene, rng, t, 0.05 + 0.12 * t[3])
+    return worms * 2.5 + cytosol(scene, rng, t) * np.float32(0.05 + 0.12 * t[3])
 
 
 def vesicles_even(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -143,7 +139,7 @@ def vesicles_even(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarr
     weight = (scene.away > 1) * (scene.depth > 2) * 1.0
     y, x, _ = scatter(scene, rng, weight, _by_size(scene, 55 + 60 * t[0]))
     dots = spots(y, x, rng.uniform(0.7, 1.1, len(y)), rng.uniform(0.3, 1.0, len(y)))
-    return dots + _faint(scene, rng, t, 0.06 + 0.18 * t[3])
+    return dots + cytosol(scene, rng, t) * np.float32(0.06 + 0.18 * t[3])
 
 
 def vesicles_near(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -154,7 +150,7 @@ def vesicles_near(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarr
     weight = (scene.away > 0.5) * np.exp(-np.maximum(scene.away, 0) / np.float32(6 + 6 * t[0])) * side
     y, x, _ = scatter(scene, rng, weight, 28 + 36 * t[1])
     dots = spots(y, x, rng.uniform(0.8, 1.4, len(y)), rng.uniform(0.3, 1.0, len(y)))
-    return dots + _faint(scene, rng, t, 0.05 + 0.14 * t[3])
+    return dots + cytosol(scene, rng, t) * np.float32(0.05 + 0.14 * t[3])
 
 
 def vesicles_large(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -163,7 +159,7 @@ def vesicles_large(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndar
     y, x, _ = scatter(scene, rng, weight, _by_size(scene, 7 + 9 * t[0]))
     hollow = (rng.random(len(y)) < 0.15 + 0.4 * t[1]) * rng.uniform(1.8, 2.8, len(y))
     dots = spots(y, x, np.where(hollow > 0, 0.9, rng.uniform(1.4, 2.4, len(y))), rng.uniform(0.45, 1.0, len(y)), hollow)
-    return dots * (1 - 0.8 * scene.nucleus) + _faint(scene, rng, t, 0.05 + 0.16 * t[3])
+    return dots * (1 - 0.8 * scene.nucleus) + cytosol(scene, rng, t) * np.float32(0.05 + 0.16 * t[3])
 
 
 def _by_size(scene: Scene, count: float) -> np.ndarray:
@@ -177,12 +173,11 @@ def plasma_membrane(scene: Scene, rng: np.random.Generator, t: Traits) -> np.nda
     line = np.exp(-0.5 * ((scene.edge - 1.8) / np.float32(0.9 + 0.5 * t[0])) ** 2) * (scene.cell > 0)
     uneven = np.maximum(0.75 + 0.45 * noise(rng, 9) + 0.3 * noise(rng, 2), 0.05)
     y, x, of = scatter(scene, rng, (scene.depth < 5) * 1.0, _by_size(scene, 70 * t[1]))
-    hairs = walk(
-        scene, rng, y, x, outward(scene, y, x, of) + rng.normal(0, 0.5, len(y)), steps=5, length=rng.uniform(2, 5, len(y)), wiggle=0.3
-    )
+    turn = outward(scene, y, x, of) + rng.normal(0, 0.5, len(y))
+    hairs = walk(scene, rng, y, x, turn, steps=5, length=rng.uniform(2, 5, len(y)), wiggle=0.3)
     ruffles = blur(splat(hairs[0], hairs[1]), 0.7) * 0.8
     top = np.clip(noise(rng, 2.0) - 0.8, 0, 1) * np.float32(0.25 * t[2]) * np.clip(scene.edge / 3, 0, 1)
-    return line * uneven + ruffles + top + _faint(scene, rng, t, 0.08 + 0.22 * t[3])
+    return line * uneven + ruffles + top + cytosol(scene, rng, t) * np.float32(0.08 + 0.22 * t[3])
 
 
 def cell_junctions(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -191,7 +186,7 @@ def cell_junctions(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndar
     broken = np.clip(0.55 + 0.7 * t[0] + 0.8 * noise(rng, 3.5), 0.02, 1.3)
     free = np.exp(-0.5 * ((scene.edge - 1.5) / 1.0) ** 2) * (scene.cell > 0)
     studs = np.clip(noise(rng, 3.0) - 1.0, 0, 1) * free * np.float32(0.35 * t[1])
-    return seam * broken + studs + _faint(scene, rng, t, 0.06 + 0.16 * t[3])
+    return seam * broken + studs + cytosol(scene, rng, t) * np.float32(0.06 + 0.16 * t[3])
 
 
 def microtubule_map(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -213,7 +208,7 @@ def microtubule_map(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 def microtubules(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """Long fibres that radiate from beside the nucleus to the edge."""
-    return microtubule_map(scene, rng) * grain(rng, 0.2 + 0.3 * t[0]) + _faint(scene, rng, t, 0.03 + 0.12 * t[3])
+    return microtubule_map(scene, rng) * grain(rng, 0.2 + 0.3 * t[0]) + cytosol(scene, rng, t) * np.float32(0.03 + 0.12 * t[3])
 
 
 def actin_filaments(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -225,7 +220,7 @@ def actin_filaments(scene: Scene, rng: np.random.Generator, t: Traits) -> np.nda
     lines = blur(splat(py, px, rng.uniform(0.3, 1.0, len(y))[fibre]), 0.6)
     cortex = np.exp(-0.5 * ((scene.edge - 2) / 1.5) ** 2) * (scene.cell > 0) * np.maximum(0.6 + 0.5 * noise(rng, 10), 0)
     share = 0.5 if scene.line.name == "A-431" else 0.2
-    return lines * 1.4 + cortex * np.float32(share * (0.5 + t[1])) + _faint(scene, rng, t, 0.05 + 0.12 * t[3])
+    return lines * 1.4 + cortex * np.float32(share * (0.5 + t[1])) + cytosol(scene, rng, t) * np.float32(0.05 + 0.12 * t[3])
 
 
 def intermediate_filaments(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -236,7 +231,7 @@ def intermediate_filaments(scene: Scene, rng: np.random.Generator, t: Traits) ->
     steps = 30
     py, px, fibre = walk(scene, rng, y, x, around, steps=steps, length=rng.uniform(8, steps, len(y)), wiggle=0.33, stride=1.7, margin=11)
     tangle = blur(splat(py, px, rng.uniform(0.4, 1.0, len(y))[fibre]), 0.55) * (1 - 0.75 * scene.nucleus)
-    return tangle + _faint(scene, rng, t, 0.06 + 0.14 * t[3])
+    return tangle + cytosol(scene, rng, t) * np.float32(0.06 + 0.14 * t[3])
 
 
 def centrosome(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -249,7 +244,12 @@ def centrosome(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     dots = spots(y, x, rng.uniform(0.9, 1.5, len(y)), rng.uniform(0.7, 1.3, len(y)))
     near, far, _ = scatter(scene, rng, np.exp(-np.abs(scene.away) / 8), 10 * t[0])
     satellites = spots(near, far, 0.8, rng.uniform(0.1, 0.35, len(near)))
-    return dots * 1.2 + satellites + _faint(scene, rng, t, 0.06 + 0.24 * t[3]) + nucleoplasm(scene, rng, t) * np.float32(0.12 * t[1])
+    return (
+        dots * 1.2
+        + satellites
+        + cytosol(scene, rng, t) * np.float32(0.06 + 0.24 * t[3])
+        + nucleoplasm(scene, rng, t) * np.float32(0.12 * t[1])
+    )
 
 
 def focal_adhesions(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -258,14 +258,14 @@ def focal_adhesions(scene: Scene, rng: np.random.Generator, t: Traits) -> np.nda
     y, x, of = scatter(scene, rng, weight, _by_size(scene, 14 + 22 * t[0]))
     turn = outward(scene, y, x, of) + rng.normal(0, 0.3, len(y))
     py, px, fibre = walk(scene, rng, y, x, turn, steps=7, length=rng.uniform(2, 7, len(y)), wiggle=0.05, stride=1.1, margin=0)
-    return blur(splat(py, px, rng.uniform(0.4, 1.0, len(y))[fibre]), 0.9) * 3 + _faint(scene, rng, t, 0.06 + 0.18 * t[3])
+    return blur(splat(py, px, rng.uniform(0.4, 1.0, len(y))[fibre]), 0.9) * 3 + cytosol(scene, rng, t) * np.float32(0.06 + 0.18 * t[3])
 
 
 def cytoplasmic_bodies(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """Some round dots in the cytoplasm over a visible cytosol."""
     y, x, _ = scatter(scene, rng, (scene.away > 2) * (scene.depth > 5) * 1.0, 3 + 8 * t[0])
     dots = spots(y, x, rng.uniform(1.0, 1.7, len(y)), rng.uniform(0.5, 1.0, len(y)))
-    return dots + _faint(scene, rng, t, 0.15 + 0.25 * t[3])
+    return dots + cytosol(scene, rng, t) * np.float32(0.15 + 0.25 * t[3])
 
 
 def lipid_droplets(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -276,7 +276,7 @@ def lipid_droplets(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndar
     of, y, x = np.repeat(of, copies), np.repeat(y, copies), np.repeat(x, copies)
     y, x = y + rng.normal(0, 5, len(y)), x + rng.normal(0, 5, len(y))
     rings = spots(y, x, 0.75, rng.uniform(0.4, 1.0, len(y)), rng.uniform(1.6, 2.8, len(y)))
-    return rings * (1 - 0.9 * scene.nucleus) * (scene.cell > 0) + _faint(scene, rng, t, 0.06 + 0.14 * t[3])
+    return rings * (1 - 0.9 * scene.nucleus) * (scene.cell > 0) + cytosol(scene, rng, t) * np.float32(0.06 + 0.14 * t[3])
 
 
 PATTERNS: dict[str, Pattern] = {
