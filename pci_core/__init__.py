@@ -23,6 +23,7 @@ _PUBLIC = {
     "aggregate": "features",
     "analysis": "",
     "build_cells": "imaging",
+    "check_layer": "model",
     "classify": "analysis",
     "crop_cells": "imaging",
     "load_model": "train",

@@ -29,7 +29,7 @@ from pci_core import device as devices
 from pci_core.cells import CellDataset
 from pci_core.errors import CheckpointError, DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
-from pci_core.model import LAYERS, SourceCellEncoder
+from pci_core.model import SourceCellEncoder, check_layer
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path
@@ -113,8 +113,7 @@ def extract(
     devices.keep_freed_memory()
     encoder = encoder.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for layer in outputs:
-        if layer not in LAYERS:
-            raise unknown_name("layer", layer, LAYERS)
+        check_layer(layer)
     feed = Feed(dataset, where, data)
     told = devices.describe(where, dtype)
     if not quiet:

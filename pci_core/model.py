@@ -32,6 +32,12 @@ def scaled(filters: int, width: float) -> int:
     return max(4, round(filters * width / 4) * 4)
 
 
+def check_layer(name: str) -> None:
+    """Raise `UnknownNameError`, with the nearest names, unless `name` is one of ``conv1`` … ``conv5``."""
+    if name not in LAYERS:
+        raise unknown_name("layer", name, LAYERS)
+
+
 class ConvBlock(nn.Module):
     """3x3 convolution, ReLU, BatchNorm (eps 1e-3, momentum 0.99 in Keras' sense), side kept."""
 
@@ -99,8 +105,7 @@ class SourceCellEncoder(_Encoder):
             (N, filters) float32 each.
         """
         for name in layers:
-            if name not in LAYERS:
-                raise unknown_name("layer", name, LAYERS)
+            check_layer(name)
         if pooling not in ("max", "mean"):
             raise unknown_name("pooling", pooling, ("max", "mean"))
         deepest = max(LAYERS.index(name) for name in layers)

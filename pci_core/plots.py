@@ -19,6 +19,7 @@ from pci_core.cells import Channel
 from pci_core.painting import Painted
 
 PROTEIN, STRUCTURAL = (0.94, 0.89, 0.26), ((0.0, 0.45, 0.70), (0.80, 0.47, 0.65), (0.0, 0.62, 0.45))
+_Row = tuple[str, np.ndarray, Sequence[Channel]]  # name, (N, C, H, W), what its channels are
 TRAINED, UNTRAINED, PAPER = "#0072B2", "#999999", "#D55E00"
 
 
@@ -114,11 +115,23 @@ def painted_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[s
         Also show the target's own protein, which the network has not seen.
     """
     p = pairs.painted.shape[1]
-    n = len(pairs.source)
-    rows = [("source cell,\nall channels", pairs.source, channels), ("target cell,\nstructural", pairs.target[:, p:], channels[p:])]
+    rows: list[_Row] = [("source cell,\nall channels", pairs.source, channels), ("target cell,\nstructural", pairs.target[:, p:], channels[p:])]
     rows += [("painted\nprotein", pairs.painted, channels[:p])]
     if truth:
         rows += [("target's own\nprotein", pairs.target[:, :p], channels[:p])]
+    return _grid(rows, channels, names, um_per_px, title)
+
+
+def training_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[str], um_per_px: float | None, title: str) -> Figure:
+    """Show pairs as the network is trained on them (the paper's figure 1A); parameters as in `painted_pairs`."""
+    p = pairs.painted.shape[1]
+    rows: list[_Row] = [("source cell,\nall channels", pairs.source, channels), ("target cell,\nstructural", pairs.target[:, p:], channels[p:])]
+    rows += [("to be painted:\ntarget's protein", pairs.target[:, :p], channels[:p])]
+    return _grid(rows, channels, names, um_per_px, title)
+
+
+def _grid(rows: list[_Row], channels: Sequence[Channel], names: Sequence[str], um_per_px: float | None, title: str) -> Figure:
+    n = len(rows[0][1])
     figure = Figure(figsize=(1.25 * n + 0.9, 1.3 * len(rows) + 0.7), layout="constrained")
     grid = figure.subplots(len(rows), n, squeeze=False)
     for i, (name, images, shown) in enumerate(rows):
@@ -128,7 +141,7 @@ def painted_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[s
         grid[i, 0].set_ylabel(name, fontsize=8)
     for j, text in enumerate(names):
         grid[0, j].set_title(text, fontsize=7)
-    scale_bar(grid[0, 0], um_per_px, pairs.source.shape[3])
+    scale_bar(grid[0, 0], um_per_px, rows[0][1].shape[3])
     figure.suptitle(title, fontsize=9)
     _name_colours(figure, channels)
     return figure
@@ -177,6 +190,24 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
     panels[0].set_ylabel("balanced accuracy")
     panels[-1].legend(fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def recall_by_class(table: pd.DataFrame, title: str) -> Figure:
+    """Show the recall of each class for two or more feature sets; rows of `pci_core.analysis.classify.recall_by_class`."""
+    wide = table.pivot(index="label", columns="features", values="recall")[list(dict.fromkeys(table["features"]))]
+    wide = wide.sort_values(wide.columns[0])
+    n_cells = table.drop_duplicates("label").set_index("label")["n_cells"]
+    figure = Figure(figsize=(6.5, 0.24 * len(wide) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    y = np.arange(len(wide))
+    for name, colour, marker in zip(wide.columns, (TRAINED, UNTRAINED, PAPER), "osD", strict=False):
+        axes.plot(wide[name], y, marker, color=colour, ms=5, label=name)
+    axes.set(yticks=y, yticklabels=[f"{label} (n = {n_cells[label]})" for label in wide.index], xlim=(-0.02, 1.02), xlabel="recall")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.grid(axis="x", lw=0.4)
+    axes.set_title(title, fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     return figure
 
 

@@ -28,6 +28,7 @@ from pci_core.cells import CROPS, TABLE, CellDataset
 from pci_core.data.authors import toy_cells
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
+from pci_core.device import choose_device, choose_precision
 from pci_core.errors import StaleError, unknown_name
 from pci_core.features import check_channels, extract, read_features, write_features
 from pci_core.imaging.build import build_cells
@@ -114,6 +115,7 @@ class Run:
         differ = {k: v for k, v in asdict(self.recipe.training).items() if v != getattr(base.training, k)}
         self.variant = "".join(f"+{k}={v}" for k, v in sorted(differ.items()))
         self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
+        choose_precision(choose_device(device), precision)  # a wrong name is told now, not after the cells are made
         self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet
 
     # --- steps
@@ -166,13 +168,13 @@ class Run:
 
     def model(self, kind: str = "pci") -> Model:
         """Return a trained network of the recipe, trained on first use (or on from a shorter training)."""
-        if kind not in KINDS:
-            raise unknown_name("model", kind, KINDS)
         model, _ = load_model(self.train(kind) / WEIGHTS)
         return model
 
     def train(self, kind: str = "pci") -> Path:
         """Train a network if it is not there yet; return its folder."""
+        if kind not in KINDS:
+            raise unknown_name("model", kind, KINDS)
         dataset = self.cells()
         out = self.folder / "models" / f"{kind}{self.variant}"
         fixed = {"kind": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
@@ -305,7 +307,7 @@ class Run:
     def _read_stamp(self, name: str) -> dict[str, Any] | None:
         try:
             return dict(json.loads((self.folder / "steps" / f"{name}.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):  # the lock will say what is wrong with the folder
             return None
 
     def _stamp(self, name: str, inputs: dict[str, Any], files: list[Path], extra: dict[str, Any] | None = None) -> None:

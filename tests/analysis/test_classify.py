@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -10,7 +12,17 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from pci_core.analysis.classify import balanced_accuracy, knn_benchmark, neighbours, standardise, vote
+from pci_core.analysis.classify import (
+    balanced_accuracy,
+    independent_groups,
+    knn_benchmark,
+    knn_table,
+    neighbours,
+    recall_by_class,
+    save_table,
+    standardise,
+    vote,
+)
 from pci_core.errors import CellTableError, UnknownNameError
 
 
@@ -82,3 +94,30 @@ def test_bad_labels_are_named() -> None:
     adata.X[3, 2] = np.nan
     with pytest.raises(CellTableError, match="NaN"):
         knn_benchmark(adata, "location")
+
+
+def test_groups_that_share_nothing_but_the_class() -> None:
+    adata = made_up()
+    assert independent_groups(adata.obs, "location") == "image"
+    adata.obs["field"] = [f"f{i // 5}" for i in range(adata.n_obs)]
+    adata.obs["protein"] = adata.obs["image"]  # every protein is a single image, as in the toy sets
+    assert independent_groups(adata.obs, "protein") == "field"
+
+
+def test_table_has_both_ways_of_leaving_out_and_skips_cells_of_several_terms() -> None:
+    adata = made_up()
+    adata.obs["location"] = adata.obs["location"].astype(object)
+    adata.obs.iloc[:7, adata.obs.columns.get_loc("location")] = "c0;c1"
+    table = knn_table({"a": adata}, "location", k=5)
+    assert table["left_out"].tolist() == ["cell", "image"]
+    assert set(table["n_cells"]) == {113} and (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()
+    recalls = recall_by_class({"a": adata}, "location", k=5)
+    assert recalls["recall"].mean() == pytest.approx(table["accuracy"][1])
+    assert recalls["n_cells"].sum() == 113
+
+
+def test_tables_are_written_twice(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a": [1, 2]})
+    save_table(table, tmp_path / "x.y")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.y.parquet"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.y.csv"), table)

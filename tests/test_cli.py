@@ -1,0 +1,73 @@
+"""The command line: exit status and one message; no traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pci_core import cli, recipe
+
+
+@pytest.fixture
+def pci(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pci", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def test_recipes_are_listed(pci) -> None:  # type: ignore[no-untyped-def]
+    status, out, _ = pci("recipes")
+    assert status == 0 and [line.split()[0] for line in out.splitlines()] == recipe.names()
+
+
+def test_the_whole_path(pci, own_recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    quick = ("--device", "cpu", "--jobs", "1", "--quiet")
+    status, out, _ = pci("cells", own_recipe, *quick)
+    assert status == 0 and "32 cells of 4 images" in out
+    assert pci("train", own_recipe, "--epochs", "1", *quick)[0] == 0
+    status, out, _ = pci("features", own_recipe, "conv3", "pixels", "--epochs", "1", *quick)
+    assert status == 0
+    assert [Path(line).name for line in out.splitlines() if line.endswith(".h5ad")] == ["conv3+epochs=1.h5ad", "pixels.h5ad"]
+    assert all(Path(line).with_suffix(".parquet").exists() for line in out.splitlines() if line.endswith(".h5ad"))
+
+
+def test_info_says_what_to_expect(pci, own_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("pci_core.info.probe_speed", lambda *_: (100.0, 1000.0))
+    status, out, err = pci("info", own_recipe)
+    assert status == 0, err
+    assert "32 of 4 images, estimated from 6 of 8 fields" in out
+    assert "nothing made yet" in out and "cpu" in out and "pairs/s" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cells", "simulated-humn"), "unknown recipe 'simulated-humn'. Did you mean simulated-human"),
+        (("features", "authors-toy-yeast", "conv9"), "unknown feature set 'conv9'. Did you mean conv"),
+        (("train", "authors-toy-yeast", "--model", "autoencodr"), "Did you mean autoencoder"),
+        (("train", "authors-toy-yeast", "--device", "cuda:99"), "cuda:99"),
+        (("train", "authors-toy-yeast", "--epochs", "0"), "epochs >= 1"),
+    ],
+)
+def test_mistakes_end_with_one_message(pci, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PCI_MIRROR", str(tmp_path))  # no network, whatever comes
+    status, _, err = pci(*arguments)
+    assert status == 1
+    assert err.startswith("pci: ") and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [("no-such-command",), ("train",), ("train", "authors-toy-yeast", "--epochs", "many")])
+def test_wrong_usage_is_status_two(pci, arguments: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    assert pci(*arguments)[0] == 2

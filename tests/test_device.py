@@ -1,0 +1,43 @@
+"""Device and precision: what there is is taken, what there is not is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pci_core.device import autocast, choose_device, choose_precision, describe
+from pci_core.errors import DeviceError, UnknownNameError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_the_best_there_is() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert choose_device().type == expected
+
+
+def test_what_is_not_there_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown device 'gpu'"):
+        choose_device("gpu")
+    with pytest.raises(DeviceError, match="cuda:99.*not available"):
+        choose_device("cuda:99")
+    with pytest.raises(DeviceError, match="float16 is for GPUs"):
+        choose_precision(CPU, "float16")
+    with pytest.raises(UnknownNameError, match="'bf16'"):
+        choose_precision(CPU, "bf16")
+
+
+def test_precision_of_the_cpu_follows_its_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("pci_core.device._cpu_has_bfloat16", lambda there=there: there)
+        assert choose_precision(CPU) == expected
+    assert choose_precision(CPU, "float32") == torch.float32
+
+
+def test_autocast_changes_the_type_of_products() -> None:
+    x = torch.ones(2, 2)
+    with autocast(CPU, torch.bfloat16):
+        assert (x @ x).dtype == torch.bfloat16
+    with autocast(CPU, torch.float32):
+        assert (x @ x).dtype == torch.float32
+    assert "bfloat16" in describe(CPU, torch.bfloat16)
