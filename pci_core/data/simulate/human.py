@@ -12,10 +12,10 @@ import pandas as pd
 from PIL import Image
 
 from pci_core.data.simulate.frame import FieldPlan, RenderedField, field_seed
-from pci_core.data.simulate.human_patterns import PATTERNS, SUBCLASSES, Traits, cytosol, grain, microtubule_map, noise
+from pci_core.data.simulate.human_patterns import PATTERNS, SUBCLASSES, Traits, cytosol, microtubule_map
 from pci_core.data.simulate.human_proteins import Kind, draw_proteins
 from pci_core.data.simulate.human_shapes import LINES, SIDE, Scene, build_scene
-from pci_core.data.simulate.human_tools import splat
+from pci_core.data.simulate.human_tools import grain, noise, splat
 from pci_core.data.simulate.optics import blur, expose
 from pci_core.recipe import Source
 

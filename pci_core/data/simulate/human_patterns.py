@@ -11,21 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pci_core.data.simulate.human_shapes import SIDE, Scene, double
-from pci_core.data.simulate.human_tools import beside_nucleus, outward, scatter, splat, spots, walk
-from pci_core.data.simulate.optics import blur, texture
+from pci_core.data.simulate.human_tools import beside_nucleus, grain, noise, outward, scatter, splat, spots, walk
+from pci_core.data.simulate.optics import blur
 
 Traits = Sequence[float]
 Pattern = Callable[[Scene, np.random.Generator, Traits], np.ndarray]
-
-
-def noise(rng: np.random.Generator, scale: float) -> np.ndarray:
-    """Return a texture of the field's size; scales are rounded so that few tiles need be kept."""
-    return texture((SIDE, SIDE), max(round(scale * 2), 1) / 2, rng)
-
-
-def grain(rng: np.random.Generator, depth: float, scale: float = 1.2) -> np.ndarray:
-    """Return the speckle of an antibody stain: mean 1, never negative."""
-    return np.maximum(1 + np.float32(depth) * noise(rng, scale), 0)
 
 
 def cytosol(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:

@@ -5,6 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from pci_core.data.simulate.human_shapes import HALF, SIDE, Scene
+from pci_core.data.simulate.optics import texture
+
+
+def noise(rng: np.random.Generator, scale: float) -> np.ndarray:
+    """Return a texture of the field's size; scales are rounded so that few tiles need be kept."""
+    return texture((SIDE, SIDE), max(round(scale * 2), 1) / 2, rng)
+
+
+def grain(rng: np.random.Generator, depth: float, scale: float = 1.2) -> np.ndarray:
+    """Return the speckle of an antibody stain: mean 1, never negative."""
+    return np.maximum(1 + np.float32(depth) * noise(rng, scale), 0)
 
 
 def scatter(
