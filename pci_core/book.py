@@ -248,13 +248,28 @@ def _gather(root: Path, toc: dict[str, Any], executed: Path, left_out: set[str])
         for page in _pages(shown):
             if page.startswith(f"{TEMPLATES}/"):
                 (temporary / TEMPLATES).mkdir(exist_ok=True)
-                shutil.copyfile(executed / f"{Path(page).name}.ipynb", temporary / f"{page}.ipynb")
-        _copy_mathjax(temporary / "_static" / "mathjax")
+                _copy_folded(executed / f"{Path(page).name}.ipynb", temporary / f"{page}.ipynb")
+        (temporary / "_static").mkdir()  # Jupyter Book adds every style sheet in it to every page
+        for sheet in (root / PROSE / "_static").glob("*.css"):
+            shutil.copyfile(sheet, temporary / "_static" / sheet.name)
     return source
 
 
+def _copy_folded(executed: Path, page: Path) -> None:
+    """Copy an executed notebook with its code folded, for readers who came for the figures; parameters stay open."""
+    content = json.loads(executed.read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        tags = cell["metadata"].setdefault("tags", [])
+        if cell["cell_type"] == "code" and not {"parameters", "injected-parameters"} & set(tags):
+            tags.append("hide-input")
+    write_json(page, content)
+
+
 def _copy_mathjax(folder: Path) -> None:
-    """Put MathJax beside the pages, so that formulas are drawn without another host."""
+    """Put MathJax beside the finished pages, so that formulas are drawn without another host.
+
+    Not earlier: Jupyter Book would load a script that lies in ``_static`` on every page, needed or not.
+    """
     from importlib import metadata
 
     wanted = "static/mathjax/tex-svg.js"
@@ -282,6 +297,7 @@ def _render(root: Path, source: Path) -> Path:
     missing += [name for name in ("index.html",) if not (made / name).is_file()]
     if missing:
         raise BookError(f"these pages of {TOC} did not come out: {', '.join(missing)}. The book was left as it was.")
+    _copy_mathjax(made / "_static" / "mathjax")
     (made / ".nojekyll").touch()  # or GitHub Pages drops the folders that begin with an underscore
     with atomic_path(html, folder=True) as temporary:
         temporary.rmdir()
