@@ -202,6 +202,15 @@ def has_one_term(labels: pd.Series) -> np.ndarray:
     return ((text != "") & ~text.str.contains(";", regex=False)).to_numpy()
 
 
+def scorable(obs: pd.DataFrame, label: str, k: int = PAPER_K) -> np.ndarray:
+    """Tell which cells can be scored: one term, and a class of more than k cells: (cells,) bool."""
+    if label not in obs:
+        raise unknown_name("column", label, obs.columns)
+    one = has_one_term(obs[label])
+    counts = obs[label].astype(str)[one].value_counts()
+    return one & obs[label].astype(str).isin(counts.index[counts > k]).to_numpy()
+
+
 def independent_groups(obs: pd.DataFrame, label: str) -> str:
     """Return the column whose values share nothing but the class: ``image``, or ``field`` where a class is a single image.
 
@@ -220,7 +229,7 @@ def knn_table(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = 
     feature_sets : dict of str to AnnData
         By name.
     label : str
-        Column of obs to predict.
+        Column of obs to predict. Cells of several terms, and classes of no more than k cells, are left out.
     k : int
         Number of neighbours.
     seed : int
@@ -230,13 +239,14 @@ def knn_table(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = 
     -------
     DataFrame
         One row a feature set and way of leaving out (``left_out``: ``cell``, or ``image`` / ``field``):
-        ``features, left_out, accuracy, low, high, n_features, n_cells, n_classes, n_groups, k``.
+        ``features, left_out, accuracy, low, high, n_cells, n_classes, n_groups, n_features, k``.
     """
     rows = []
     for name, adata in feature_sets.items():
-        group = independent_groups(adata.obs[has_one_term(adata.obs[label])], label)
+        part = adata[scorable(adata.obs, label, k)]
+        group = independent_groups(part.obs, label)
         for left_out in (None, group):
-            score, _ = knn_benchmark(adata, label, k=k, groups=group, leave_out=left_out, seed=seed)
+            score, _ = knn_benchmark(part, label, k=k, groups=group, leave_out=left_out, seed=seed)
             rows.append({"features": name, "left_out": left_out or "cell", **asdict(score), "n_features": adata.n_vars, "k": k})
     return pd.DataFrame(rows)
 
@@ -251,9 +261,9 @@ def recall_by_class(feature_sets: dict[str, anndata.AnnData], label: str, *, k: 
     """
     rows = []
     for name, adata in feature_sets.items():
-        used = adata.obs[has_one_term(adata.obs[label])]
-        _, predicted = knn_benchmark(adata, label, k=k, leave_out=independent_groups(used, label))
-        truth = used[label].astype(str).to_numpy()
+        part = adata[scorable(adata.obs, label, k)]
+        _, predicted = knn_benchmark(part, label, k=k, leave_out=independent_groups(part.obs, label))
+        truth = part.obs[label].astype(str).to_numpy()
         right = pd.Series(truth == predicted).groupby(truth)
         rows += [{"features": name, "label": c, "recall": r, "n_cells": int(n)} for c, r, n in zip(right.mean().index, right.mean(), right.size(), strict=True)]
     return pd.DataFrame(rows)

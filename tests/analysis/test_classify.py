@@ -107,7 +107,7 @@ def test_groups_that_share_nothing_but_the_class() -> None:
 def test_table_has_both_ways_of_leaving_out_and_skips_cells_of_several_terms() -> None:
     adata = made_up()
     adata.obs["location"] = adata.obs["location"].astype(object)
-    adata.obs.iloc[:7, adata.obs.columns.get_loc("location")] = "c0;c1"
+    adata.obs.iloc[:7, adata.obs.columns.get_loc("location")] = ["c0;c1"] * 4 + ["small"] * 3  # three are too few for k = 5
     table = knn_table({"a": adata}, "location", k=5)
     assert table["left_out"].tolist() == ["cell", "image"]
     assert set(table["n_cells"]) == {113} and (table["low"] <= table["accuracy"]).all() and (table["accuracy"] <= table["high"]).all()
