@@ -32,7 +32,7 @@ format: $(READY)  ## put all files into the one style
 	$(PY) -m ruff format .
 
 bench: $(READY)  ## every benchmark of benchmarks/, one after another
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) "$$script" $(ARGS); done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(PY) "$$script" $(ARGS); done
 
 clean:  ## remove what was built (_build and caches); keeps runs/ and .venv
 	rm -rf _build build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
