@@ -61,7 +61,11 @@ def main() -> None:
             trained = train(dataset, recipe, Path(scratch) / "model", device=options.device, quiet=True)
             found |= {"training": trained.pairs_per_second, "data_wait_share": trained.waited / trained.seconds}
             model, _ = load_model(Path(scratch) / "model" / "weights.safetensors")
-            for name, layers, size in (("conv4_256", ["conv4"], 256), ("conv4_1", ["conv4"], 1), ("all_layers_256", [f"conv{i}" for i in range(1, 6)], 256)):
+            for name, layers, size in (
+                ("conv4_256", ["conv4"], 256),
+                ("conv4_1", ["conv4"], 1),
+                ("all_layers_256", [f"conv{i}" for i in range(1, 6)], 256),
+            ):
                 part = dataset if size > 1 else made_up_cells(Path(scratch) / f"few{repeat}", 128)
                 outputs = {layer: Path(scratch) / f"{name}_{layer}.h5ad" for layer in layers}
                 done = extract(part, model.source, outputs, recipe.preprocess, {}, batch_size=size, device=options.device, quiet=True)
@@ -76,7 +80,10 @@ def main() -> None:
             found["extraction_ratio_1"] = found["conv4_256"] / keras["conv4_1"]
         runs.append(found)
         print(json.dumps({k: round(v, 4) for k, v in found.items()}), flush=True)
-    summary = {k: {"median": statistics.median(r[k] for r in runs), "min": min(r[k] for r in runs), "max": max(r[k] for r in runs)} for k in runs[0]}
+    summary = {
+        k: {"median": statistics.median(r[k] for r in runs), "min": min(r[k] for r in runs), "max": max(r[k] for r in runs)}
+        for k in runs[0]
+    }
     print(table(summary))
     if not options.quick:
         write_result("throughput", {"environment": environment(device, precision), "cells": n, "runs": runs, "summary": summary})

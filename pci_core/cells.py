@@ -167,7 +167,8 @@ class CellDataset:
 
     def __repr__(self) -> str:
         n, c, h, w = self.crops.shape
-        return f"<CellDataset {self.info.get('recipe', '')}: {n} cells of {len(self.starts) - 1} images, {c} channels, {h}x{w} px, {self.crops.dtype}>"
+        of = f"{n} cells of {len(self.starts) - 1} images"
+        return f"<CellDataset {self.info.get('recipe', '')}: {of}, {c} channels, {h}x{w} px, {self.crops.dtype}>"
 
     @property
     def n_protein(self) -> int:
@@ -198,11 +199,11 @@ class CellDataset:
             (len(rows), C, H, W), the stored dtype.
         """
         out = np.empty((len(rows), *self.crops.shape[1:]), self.crops.dtype)
-        flat = memoryview(out.reshape(-1).view(np.uint8))
+        flat = out.reshape(-1).view(np.uint8)
         with open(self.folder / CROPS, "rb", buffering=0) as handle:
             for i, row in enumerate(rows.tolist()):
                 target = flat[i * self._row : (i + 1) * self._row]
-                got = os.preadv(handle.fileno(), [target], self._offset + row * self._row)
+                got = os.preadv(handle.fileno(), [target.data], self._offset + row * self._row)
                 if got != self._row:
                     raise DatasetError(f"{self.folder / CROPS} ends early at cell {row}: it changed while it was read.")
         return out
@@ -218,7 +219,9 @@ class CellDataset:
         found = {name: file_sha256(self.folder / name) for name in (CROPS, TABLE)}
         for name, digest in found.items():
             if digest != self.info["files"][name]:
-                raise DatasetError(f"{self.folder / name} changed after it was written (sha256 {digest[:12]}…). Make it again with 'pci cells'.")
+                raise DatasetError(
+                    f"{self.folder / name} changed after it was written (sha256 {digest[:12]}…). Make it again with 'pci cells'."
+                )
 
 
 class CellWriter:
@@ -251,7 +254,7 @@ class CellWriter:
     def __enter__(self) -> CellWriter:
         self._context = atomic_path(self.folder, folder=True)
         self._temporary = self._context.__enter__()
-        self._handle = open(self._temporary / CROPS, "wb")  # noqa: SIM115 closed in __exit__
+        self._handle = open(self._temporary / CROPS, "wb")
         self._handle.write(b"\0" * _NPY_HEADER)
         return self
 

@@ -13,16 +13,24 @@ from pci_core import recipe as recipes
 from pci_core.errors import PCIError
 
 app = typer.Typer(
-    name="pci", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Paired cell inpainting: single-cell features without labels."
+    name="pci",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Paired cell inpainting: single-cell features without labels.",
 )
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of an embedded recipe (see 'pci recipes') or path of a TOML file.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of an embedded recipe (see 'pci recipes') or path of a TOML file.")
+]
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="Folder of all runs [default: $PCI_RUNS or ./runs].")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16, float16.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the training [default: the recipe's].")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of the training [default: the recipe's].")]
-WidthOption = Annotated[float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")]
+WidthOption = Annotated[
+    float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")
+]
 JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
@@ -52,14 +60,21 @@ def info(recipe: RecipeArgument, runs: RunsOption = None, device: DeviceOption =
 
 @app.command()
 def cells(
-    recipe: RecipeArgument, runs: RunsOption = None, device: DeviceOption = "auto", seed: SeedOption = None, jobs: JobsOption = -1, quiet: QuietOption = False
+    recipe: RecipeArgument,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = None,
+    jobs: JobsOption = -1,
+    quiet: QuietOption = False,
 ) -> None:
     """Make the single-cell crops: simulate or download, segment, crop."""
     from pci_core.run import Run
 
     run = Run(recipe, runs, device=device, training={"seed": seed}, jobs=jobs, quiet=quiet)
     dataset = run.cells()
-    print(f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}")
+    print(
+        f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}"
+    )
 
 
 @app.command()
@@ -86,7 +101,10 @@ def train(
 @app.command()
 def features(
     recipe: RecipeArgument,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="conv1 … conv5 (default: all), untrained_conv1 …, autoencoder_conv1 …, pixels.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="conv1 … conv5 (default: all), untrained_conv1 …, autoencoder_conv1 …, pixels."),
+    ] = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",

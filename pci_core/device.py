@@ -33,7 +33,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if not found.get(device.type, False):
         raise DeviceError(f"device '{name}' is not available here; use --device cpu, or --device auto to take the best there is.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"device '{name}' is not available: this machine has {torch.cuda.device_count()} CUDA device(s), numbered from 0.")
+        raise DeviceError(
+            f"device '{name}' is not available: this machine has {torch.cuda.device_count()} CUDA device(s), numbered from 0."
+        )
     return device
 
 

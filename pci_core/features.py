@@ -61,7 +61,9 @@ def check_channels(dataset: CellDataset, encoder: SourceCellEncoder, trained: li
     found = [c.name for c in dataset.channels]
     if len(found) != expected or (trained is not None and trained != found):
         want = f"{trained} ({expected} channels)" if trained else f"{expected} channels"
-        raise CheckpointError(f"model '{name}' was made for {want}, but the cells have {found}. Use weights of the same channels or train anew.")
+        raise CheckpointError(
+            f"model '{name}' was made for {want}, but the cells have {found}. Use weights of the same channels or train anew."
+        )
 
 
 def extract(
@@ -164,22 +166,21 @@ def _writing(path: Path, dataset: CellDataset, name: str, n: int, facts: dict[st
     """Open X of a new .h5ad for writing by blocks; at the end both files appear under their names."""
     names = [f"{name}_{i:04d}" for i in range(1, n + 1)]
     table = dataset.table.set_index("cell_id", drop=False).rename_axis(None)
-    with atomic_path(path.with_suffix(".parquet")) as parquet, atomic_path(path) as h5ad:
-        with h5py.File(h5ad, "w") as store:
-            anndata.AnnData(obs=table[[]], var=pd.DataFrame(index=names))  # names are checked here, before the long work
-            store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-            x = store.create_dataset("X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n))
-            x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-            yield x
-            write_elem(store, "obs", table)
-            write_elem(store, "var", pd.DataFrame(index=names))
-            uns = {"pci": {**{k: v for k, v in facts.items() if v is not None}, "version": pci_core.__version__}}
-            write_elem(store, "uns", uns)
-            spatial = {"spatial": table[["x", "y"]].to_numpy("float64")} if {"x", "y"} <= set(table) else {}
-            for empty in ("layers", "obsp", "varp", "varm"):
-                write_elem(store, empty, {})
-            write_elem(store, "obsm", spatial)
-            _write_parquet(parquet, table, x, names)
+    with atomic_path(path.with_suffix(".parquet")) as parquet, atomic_path(path) as h5ad, h5py.File(h5ad, "w") as store:
+        anndata.AnnData(obs=table[[]], var=pd.DataFrame(index=names))  # names are checked here, before the long work
+        store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        x = store.create_dataset("X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n))
+        x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        yield x
+        write_elem(store, "obs", table)
+        write_elem(store, "var", pd.DataFrame(index=names))
+        uns = {"pci": {**{k: v for k, v in facts.items() if v is not None}, "version": pci_core.__version__}}
+        write_elem(store, "uns", uns)
+        spatial = {"spatial": table[["x", "y"]].to_numpy("float64")} if {"x", "y"} <= set(table) else {}
+        for empty in ("layers", "obsp", "varp", "varm"):
+            write_elem(store, empty, {})
+        write_elem(store, "obsm", spatial)
+        _write_parquet(parquet, table, x, names)
 
 
 def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], block: int = 8192) -> None:
@@ -210,10 +211,13 @@ def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = No
     except FileNotFoundError:
         raise DatasetError(f"{path} is not there. Make it with 'pci features'.") from None
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is no readable feature set ({str(error)[:120]}). Delete it and make it again with 'pci features'.") from error
+        raise DatasetError(
+            f"{path} is no readable feature set ({str(error)[:120]}). Delete it and make it again with 'pci features'."
+        ) from error
     if dataset is not None and made_from != dataset.sha256:
         raise StaleError(
-            f"{path} was made from another version of the cells (sha256 {made_from[:12]}…, now {dataset.sha256[:12]}…). Make it again with 'pci features'."
+            f"{path} was made from another version of the cells (sha256 {made_from[:12]}…, now {dataset.sha256[:12]}…). "
+            "Make it again with 'pci features'."
         )
     return adata
 

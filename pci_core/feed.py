@@ -6,6 +6,7 @@ CPU, batches are read ahead from disk by a thread, so that memory does not grow 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -59,13 +60,12 @@ class Feed:
             ahead: deque[Future[Tensor]] = deque()
             source = iter(rows)
             while True:
-                while len(ahead) < _AHEAD and (index := next(source, None)) is not None:
-                    ahead.append(reader.submit(self._read, index))
+                for wanted in itertools.islice(source, _AHEAD - len(ahead)):
+                    ahead.append(reader.submit(self._read, wanted))
                 if not ahead:
                     return
                 before = time.perf_counter()
-                crops = ahead.popleft().result()
-                crops = crops.to(self.device, non_blocking=True)
+                crops = ahead.popleft().result().to(self.device, non_blocking=True)
                 self.waited += time.perf_counter() - before
                 yield crops
 

@@ -65,12 +65,16 @@ def describe_run(recipe: str | os.PathLike[str], runs: str | os.PathLike[str] | 
         f"{spec.name}: {spec.title}{' (SIMULATED images)' if spec.simulated else ''}",
         f"  {spec.description}",
         f"  channels      {', '.join(f'{c.name} ({c.role})' for c in spec.channels)}",
-        f"  crops         {spec.crop.size} px cut, stored at {spec.crop.resize} px{_um(spec)}; images with fewer than {spec.crop.min_cells} cells are left out",
+        f"  crops         {spec.crop.size} px cut, stored at {spec.crop.resize} px{_um(spec)}; "
+        f"images with fewer than {spec.crop.min_cells} cells are left out",
         f"  cells         {expected.cells:,} of {expected.images:,} images, {expected.how}",
-        f"  training      {spec.training.epochs} epochs, batches of {spec.training.batch_size}, width {spec.training.width:g}, {spec.training.holdout:.0%} of the images held out",
+        f"  training      {spec.training.epochs} epochs, batches of {spec.training.batch_size}, "
+        f"width {spec.training.width:g}, {spec.training.holdout:.0%} of the images held out",
         f"  device        {devices.describe(where, dtype)}",
-        f"  disk          crops {_size(expected.cells * crop)}, all five layers {_size(2 * 4 * expected.cells * features)} (.h5ad and .parquet)",
-        f"  time          cells {_time(expected.seconds)}, training {_time(sources * spec.training.epochs / pairs_rate)} ({pairs_rate:,.0f} pairs/s), "
+        f"  disk          crops {_size(expected.cells * crop)}, "
+        f"all five layers {_size(2 * 4 * expected.cells * features)} (.h5ad and .parquet)",
+        f"  time          cells {_time(expected.seconds)}, "
+        f"training {_time(sources * spec.training.epochs / pairs_rate)} ({pairs_rate:,.0f} pairs/s), "
         f"features {_time(expected.cells / cells_rate)} ({cells_rate:,.0f} cells/s)",
         f"  run folder    {folder}: {', '.join(_made(folder)) or 'nothing made yet'}",
     ]

@@ -32,7 +32,9 @@ class Painted:
     painted: np.ndarray
 
 
-def paint(model: Model, dataset: CellDataset, sources: np.ndarray, targets: np.ndarray, spec: Preprocess, *, device: str = "auto") -> Painted:
+def paint(
+    model: Model, dataset: CellDataset, sources: np.ndarray, targets: np.ndarray, spec: Preprocess, *, device: str = "auto"
+) -> Painted:
     """Predict the protein of the target cells from the source cells, without flips, in float32.
 
     Parameters

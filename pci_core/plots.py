@@ -59,7 +59,9 @@ def scale_bar(axes: Axes, um_per_px: float | None, width: int) -> None:
     axes.text(x, y - 0.85, f"{length:g} {'µm' if um_per_px else 'px'}", color="white", fontsize=7, va="bottom", transform=axes.transAxes)
 
 
-def field_of_view(field: np.ndarray, labels: np.ndarray, cells: pd.DataFrame, crop: int, channels: Sequence[Channel], um_per_px: float | None, title: str) -> Figure:
+def field_of_view(
+    field: np.ndarray, labels: np.ndarray, cells: pd.DataFrame, crop: int, channels: Sequence[Channel], um_per_px: float | None, title: str
+) -> Figure:
     """Show a field, what the segmentation found, and the crops cut from it.
 
     Parameters
@@ -98,7 +100,9 @@ def field_of_view(field: np.ndarray, labels: np.ndarray, cells: pd.DataFrame, cr
     return figure
 
 
-def painted_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[str], um_per_px: float | None, title: str, truth: bool = True) -> Figure:
+def painted_pairs(
+    pairs: Painted, channels: Sequence[Channel], names: Sequence[str], um_per_px: float | None, title: str, truth: bool = True
+) -> Figure:
     """Show pairs as columns: source cell, target's structural markers, painted protein, true protein.
 
     Parameters
@@ -115,7 +119,10 @@ def painted_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[s
         Also show the target's own protein, which the network has not seen.
     """
     p = pairs.painted.shape[1]
-    rows: list[_Row] = [("source cell,\nall channels", pairs.source, channels), ("target cell,\nstructural", pairs.target[:, p:], channels[p:])]
+    rows: list[_Row] = [
+        ("source cell,\nall channels", pairs.source, channels),
+        ("target cell,\nstructural", pairs.target[:, p:], channels[p:]),
+    ]
     rows += [("painted\nprotein", pairs.painted, channels[:p])]
     if truth:
         rows += [("target's own\nprotein", pairs.target[:, :p], channels[:p])]
@@ -125,7 +132,10 @@ def painted_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[s
 def training_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[str], um_per_px: float | None, title: str) -> Figure:
     """Show pairs as the network is trained on them (the paper's figure 1A); parameters as in `painted_pairs`."""
     p = pairs.painted.shape[1]
-    rows: list[_Row] = [("source cell,\nall channels", pairs.source, channels), ("target cell,\nstructural", pairs.target[:, p:], channels[p:])]
+    rows: list[_Row] = [
+        ("source cell,\nall channels", pairs.source, channels),
+        ("target cell,\nstructural", pairs.target[:, p:], channels[p:]),
+    ]
     rows += [("to be painted:\ntarget's protein", pairs.target[:, :p], channels[:p])]
     return _grid(rows, channels, names, um_per_px, title)
 
@@ -183,7 +193,9 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
             axes.errorbar(x, rows["accuracy"], error, fmt="o" if network == "trained" else "s", ms=5, capsize=3, label=network,
                           color=TRAINED if network == "trained" else UNTRAINED)  # fmt: skip
         if paper:
-            axes.plot(range(len(layers)), [paper.get(layer, np.nan) for layer in layers], "x", color=PAPER, ms=6, label="paper (other cells)")
+            axes.plot(
+                range(len(layers)), [paper.get(layer, np.nan) for layer in layers], "x", color=PAPER, ms=6, label="paper (other cells)"
+            )
         axes.axhline(chance, color="black", lw=0.8, ls=":", label="chance")
         axes.set(xticks=range(len(layers)), xticklabels=layers, title=f"own {left_out} left out", ylim=(0, 1))
         axes.title.set_fontsize(9)
@@ -212,6 +224,6 @@ def recall_by_class(table: pd.DataFrame, title: str) -> Figure:
 
 
 def _name_colours(figure: Figure, channels: Sequence[Channel]) -> None:
-    colours = {"protein": "yellow", "structural": iter(("blue", "purple", "green"))}
-    told = [f"{c.name}: {colours['protein'] if c.role == 'protein' else next(colours['structural'])}" for c in channels]  # type: ignore[call-overload]
+    structural = iter(("blue", "purple", "green"))
+    told = [f"channel '{c.name}' in {'yellow' if c.role == 'protein' else next(structural)}" for c in channels]
     figure.supxlabel(" · ".join(told), fontsize=8)

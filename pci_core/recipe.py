@@ -169,7 +169,9 @@ class Recipe:
         for section, values in sections.items():
             if section not in known:
                 raise unknown_name("recipe section", section, known)
-            changed[section] = _build(type(getattr(self, section)), {**_plain(getattr(self, section)), **values}, f"{self.name} [{section}]")
+            changed[section] = _build(
+                type(getattr(self, section)), {**_plain(getattr(self, section)), **values}, f"{self.name} [{section}]"
+            )
         return _check(dataclasses.replace(self, **changed), self.name)
 
 
@@ -262,7 +264,9 @@ def _check(recipe: Recipe, where: str) -> Recipe:
 
     roles = [c.role for c in recipe.channels]
     need(not set(roles) - {"protein", "structural"}, f"channel roles are 'protein' or 'structural', found {roles}.")
-    need(roles == sorted(roles) and len(set(roles)) == 2, f"needs protein channels first and at least one structural channel, found {roles}.")
+    need(
+        roles == sorted(roles) and len(set(roles)) == 2, f"needs protein channels first and at least one structural channel, found {roles}."
+    )
     need(len({c.name for c in recipe.channels}) == len(roles), "channel names must differ.")
     one_of(recipe.source.kind, SOURCES, "source kind")
     one_of(recipe.fields.format, FORMATS, "field format")

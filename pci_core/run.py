@@ -129,7 +129,10 @@ class Run:
             The dataset on disk is not the one that this step wrote.
         """
         out = self.folder / "cells"
-        inputs: dict[str, Any] = {"recipe": self.recipe.section_hash("channels", "source", "fields", "segmentation", "crop"), "code": CELLS_CODE}
+        inputs: dict[str, Any] = {
+            "recipe": self.recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
+            "code": CELLS_CODE,
+        }
         fields = self._field_table() if self.recipe.source.kind == "table" else None
         if fields is not None:
             inputs["fields"] = _table_hash(*fields)
@@ -163,7 +166,9 @@ class Run:
             with atomic_path(out, folder=True) as temporary:
                 simulate(self.recipe.source, temporary, jobs=self.jobs, progress=not self.quiet)
 
-        self._step("fields", {"recipe": self.recipe.section_hash("source"), "code": CELLS_CODE}, [out / "fields.csv", out / "truth.parquet"], make)
+        self._step(
+            "fields", {"recipe": self.recipe.section_hash("source"), "code": CELLS_CODE}, [out / "fields.csv", out / "truth.parquet"], make
+        )
         return read_field_table(out / "fields.csv", self.recipe)
 
     def model(self, kind: str = "pci") -> Model:
@@ -266,7 +271,10 @@ class Run:
         inputs = {"dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
         facts = {"model": "pixels", "recipe": self.recipe.name, "simulated": self.recipe.simulated, "pooling": "mean", "layer": ""}
         self._step(
-            f"features/{path.stem}", inputs, [path], lambda: write_features(dataset, pixels(dataset, self.recipe.preprocess), path, "pixels", facts)
+            f"features/{path.stem}",
+            inputs,
+            [path],
+            lambda: write_features(dataset, pixels(dataset, self.recipe.preprocess), path, "pixels", facts),
         )
 
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
@@ -287,7 +295,9 @@ class Run:
     def _field_table(self) -> tuple[pd.DataFrame, Path]:
         return read_field_table((self.recipe.folder or Path()) / self.recipe.source.path, self.recipe)
 
-    def _step(self, name: str, inputs: dict[str, Any], files: list[Path], make: Callable[[], None], extra: dict[str, Any] | None = None) -> None:
+    def _step(
+        self, name: str, inputs: dict[str, Any], files: list[Path], make: Callable[[], None], extra: dict[str, Any] | None = None
+    ) -> None:
         if self._made(name, inputs, files):
             return
         with locked(self.folder / "steps" / f"{name}.lock"):
@@ -312,7 +322,12 @@ class Run:
 
     def _stamp(self, name: str, inputs: dict[str, Any], files: list[Path], extra: dict[str, Any] | None = None) -> None:
         seen = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-        content = {"made_from": content_hash(inputs), "inputs": inputs, "files": seen, "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        content = {
+            "made_from": content_hash(inputs),
+            "inputs": inputs,
+            "files": seen,
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
         write_json(self.folder / "steps" / f"{name}.json", {**content, **(extra or {})})
 
     def _check_unchanged(self, name: str, folder: Path) -> None:

@@ -132,16 +132,30 @@ def train(
         torch.manual_seed(spec.seed)
 
     def save() -> None:
-        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "rng": torch.get_rng_state()}
+        content = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
         with atomic_path(out / CHECKPOINT) as temporary:
             torch.save({**content, "losses": losses, "sums": sums.cpu()}, temporary)
 
     if not quiet:
         print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.mode}")
-        print(f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, {len(held_images)} images held out, {sampler.left_out} with one cell left out")
+        print(
+            f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, "
+            f"{len(held_images)} images held out, {sampler.left_out} with one cell left out"
+        )
     board = _Board(out / "tensorboard", epoch)
-    bar = tqdm(total=spec.epochs * sampler.cells, initial=min(sampler.cells, step * spec.batch_size) + epoch * sampler.cells, unit=" pairs", disable=quiet, smoothing=0.05)
+    bar = tqdm(
+        total=spec.epochs * sampler.cells,
+        initial=min(sampler.cells, step * spec.batch_size) + epoch * sampler.cells,
+        unit=" pairs",
+        disable=quiet,
+        smoothing=0.05,
+    )
     begun = saved = time.perf_counter()
     done = 0
 
@@ -164,12 +178,18 @@ def train(
             bar.update(len(batch))
             if step % 20 == 0 and not quiet:  # reading the loss makes a GPU wait, so not at every step
                 elapsed = time.perf_counter() - begun
-                bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {sums[0].item() / sums[1].item():.5f}, waited {feed.waited / elapsed:.1%}")
+                bar.set_postfix_str(
+                    f"epoch {epoch + 1}/{spec.epochs}, loss {sums[0].item() / sums[1].item():.5f}, waited {feed.waited / elapsed:.1%}"
+                )
             if time.perf_counter() - saved > checkpoint_seconds and step < steps:
                 save()
                 saved = time.perf_counter()
         epoch, step = epoch + 1, 0
-        row = {"epoch": epoch, "train_loss": sums[0].item() / sums[1].item(), "held_out_loss": _held_out_loss(model, feed, held, recipe, dtype)}
+        row = {
+            "epoch": epoch,
+            "train_loss": sums[0].item() / sums[1].item(),
+            "held_out_loss": _held_out_loss(model, feed, held, recipe, dtype),
+        }
         row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
         losses.append(row)
         sums.zero_()
@@ -228,7 +248,9 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
         model = build(**card["architecture"])
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: the weights do not fit the architecture of their card ({str(error)[:200]}). Train again.") from error
+        raise CheckpointError(
+            f"{path}: the weights do not fit the architecture of their card ({str(error)[:200]}). Train again."
+        ) from error
     return model.eval(), card
 
 
@@ -270,7 +292,9 @@ def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = json.loads(state["config"])
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}). Delete it to train from the start.") from error
+        raise CheckpointError(
+            f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}). Delete it to train from the start."
+        ) from error
     differ = [k for k in config if json.loads(json.dumps(config[k])) != found.get(k)]
     if differ:
         told = "; ".join(f"{k}: {found.get(k)} there, {config[k]} here" for k in differ)

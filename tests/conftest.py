@@ -6,7 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are so small that threads only wait for one another
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,13 @@ def make_cells(tmp_path: Path) -> Callable[..., CellDataset]:
                 crops = np.stack([stripes * marker, marker], 1)
                 crops = (crops * 200).astype(dtype) if dtype != "float32" else crops.astype("float32")
                 ids = [f"i{i}_{j}" for j in range(cells)]
-                table = {"cell_id": ids, "image": f"i{i}", "protein": f"P{i}", "location": "ab"[i % 2], "field": [f"i{i}_f{j % 2}" for j in range(cells)]}
+                table = {
+                    "cell_id": ids,
+                    "image": f"i{i}",
+                    "protein": f"P{i}",
+                    "location": "ab"[i % 2],
+                    "field": [f"i{i}_f{j % 2}" for j in range(cells)],
+                }
                 writer.add(crops, pd.DataFrame(table))
         return CellDataset(folder)
 

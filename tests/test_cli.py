@@ -61,7 +61,9 @@ def test_info_says_what_to_expect(pci, own_recipe: Path, monkeypatch: pytest.Mon
         (("train", "authors-toy-yeast", "--epochs", "0"), "epochs >= 1"),
     ],
 )
-def test_mistakes_end_with_one_message(pci, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
+def test_mistakes_end_with_one_message(
+    pci, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("PCI_MIRROR", str(tmp_path))  # no network, whatever comes
     status, _, err = pci(*arguments)
     assert status == 1

@@ -109,7 +109,10 @@ def test_a_table_computed_elsewhere(make_cells: Callable[..., CellDataset], tmp_
 
 
 def test_protein_level_means() -> None:
-    obs = pd.DataFrame({"cell_id": list("abcd"), "protein": ["P2", "P1", "P2", ""], "location": ["x", "y", "x", "x"], "well": list("1234")}, index=list("abcd"))
+    obs = pd.DataFrame(
+        {"cell_id": list("abcd"), "protein": ["P2", "P1", "P2", ""], "location": ["x", "y", "x", "x"], "well": list("1234")},
+        index=list("abcd"),
+    )
     adata = anndata.AnnData(np.array([[1, 2], [5, 6], [3, 6], [9, 9]], np.float32), obs=obs)
     means = aggregate(adata)
     assert means.obs_names.tolist() == ["P1", "P2"]

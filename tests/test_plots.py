@@ -45,7 +45,12 @@ def test_field_of_view() -> None:
     labels[20:40, 20:40], labels[50:60, 50:60] = 1, 2
     cells = pd.DataFrame({"y": [30.0], "x": [30.0]})
     told = texts(plots.field_of_view(field, labels, cells, 32, CHANNELS, 0.32, "MKI67 (SIMULATED)"))
-    assert "SIMULATED" in told and "2 objects outlined, 1 crops" in told and "µm" in told and "gfp: yellow · dna: blue · tub: purple" in told
+    assert (
+        "SIMULATED" in told
+        and "2 objects outlined, 1 crops" in told
+        and "µm" in told
+        and "channel 'gfp' in yellow · channel 'dna' in blue" in told
+    )
 
 
 def test_pairs() -> None:
@@ -77,7 +82,9 @@ def test_accuracy_by_layer_with_and_without_intervals() -> None:
 
 
 def test_recall_by_class() -> None:
-    table = pd.DataFrame({"features": ["a", "a", "b", "b"], "label": ["x", "y"] * 2, "recall": [0.1, 0.9, 0.2, 0.8], "n_cells": [5, 6, 5, 6]})
+    table = pd.DataFrame(
+        {"features": ["a", "a", "b", "b"], "label": ["x", "y"] * 2, "recall": [0.1, 0.9, 0.2, 0.8], "n_cells": [5, 6, 5, 6]}
+    )
     figure = plots.recall_by_class(table, "recall")
     texts(figure)
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["x (n = 5)", "y (n = 6)"]

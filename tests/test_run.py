@@ -68,7 +68,9 @@ def test_another_seed_is_kept_beside(own: Run, own_recipe: Path, tmp_path: Path)
     assert before.items() <= times(own.folder).items()  # nothing that was there is lost
 
 
-def test_longer_training_starts_from_the_shorter_and_equals_an_uncut_one(own: Run, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longer_training_starts_from_the_shorter_and_equals_an_uncut_one(
+    own: Run, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own.train()
     began: list[bool] = []
     original = run_module.train

@@ -52,7 +52,9 @@ def test_the_loss_falls_and_is_written(make_cells: Callable[..., CellDataset], r
     assert (card["pairs"], card["precision"], card["name"]) == (6 * 12 * 12, "float32", "pci")
 
 
-def test_the_held_out_images_are_never_trained_on(make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_held_out_images_are_never_trained_on(
+    make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = make_cells()
     read: set[int] = set()
     original = CellDataset.read

@@ -265,7 +265,10 @@ def recall_by_class(feature_sets: dict[str, anndata.AnnData], label: str, *, k: 
         _, predicted = knn_benchmark(part, label, k=k, leave_out=independent_groups(part.obs, label))
         truth = part.obs[label].astype(str).to_numpy()
         right = pd.Series(truth == predicted).groupby(truth)
-        rows += [{"features": name, "label": c, "recall": r, "n_cells": int(n)} for c, r, n in zip(right.mean().index, right.mean(), right.size(), strict=True)]
+        rows += [
+            {"features": name, "label": c, "recall": r, "n_cells": int(n)}
+            for c, r, n in zip(right.mean().index, right.mean(), right.size(), strict=True)
+        ]
     return pd.DataFrame(rows)
 
 
