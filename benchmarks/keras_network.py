@@ -75,5 +75,4 @@ def main():
     print(json.dumps({**found, "tensorflow": tf.__version__, "tf_keras": keras.__version__}))
 
 
-if __name__ == "__main__":
-    main()
+main()

@@ -33,7 +33,7 @@ _PUBLIC = {
     "preprocess": "",
     "read_features": "features",
     "read_field": "imaging",
-    "segment": "imaging",
+    "segment_field": "imaging",
     "simulate": "data.simulate",
     "train": "",
 }
