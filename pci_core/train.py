@@ -111,14 +111,15 @@ def train(
         "precision": str(dtype).removeprefix("torch."),
     }
     train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
-    sampler = PairSampler(dataset.starts, train_images, where)
+    sampler = PairSampler(dataset.starts, train_images, "cpu" if where.type == "mps" else where)
     held = _held_out_pairs(dataset.starts, held_images, spec.seed)
     feed = Feed(dataset, where, data)
     steps = -(-sampler.cells // spec.batch_size)
 
     # --- resume
     epoch, step, seconds = 0, 0, 0.0
-    sums = torch.zeros(2, dtype=torch.float64, device=where)  # loss summed over this epoch's pairs, their number
+    seen = 0  # pairs of this epoch so far, and their losses summed (on the device: reading it makes a GPU wait)
+    total = torch.zeros((), dtype=torch.float32 if where.type == "mps" else torch.float64, device=where)
     losses: list[dict[str, float]] = []
     if (out / CHECKPOINT).exists():
         state = _load_checkpoint(out / CHECKPOINT, config)
@@ -127,7 +128,8 @@ def train(
         scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
-        sums.copy_(state["sums"])
+        seen = state["seen"]
+        total.copy_(state["total"])
     elif spec.seed is not None:
         torch.manual_seed(spec.seed)
 
@@ -140,7 +142,7 @@ def train(
         }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
         with atomic_path(out / CHECKPOINT) as temporary:
-            torch.save({**content, "losses": losses, "sums": sums.cpu()}, temporary)
+            torch.save({**content, "losses": losses, "seen": seen, "total": total.cpu()}, temporary)
 
     if not quiet:
         print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.mode}")
@@ -172,27 +174,27 @@ def train(
             scaler.scale(each.mean()).backward()
             scaler.step(optimizer)
             scaler.update()
-            sums += torch.stack([each.detach().sum().double(), torch.tensor(float(len(batch)), dtype=torch.float64, device=where)])
+            total += each.detach().sum()
+            seen += len(batch)
             step += 1
             done += len(batch)
             bar.update(len(batch))
-            if step % 20 == 0 and not quiet:  # reading the loss makes a GPU wait, so not at every step
+            if step % 20 == 0 and not quiet:
                 elapsed = time.perf_counter() - begun
-                bar.set_postfix_str(
-                    f"epoch {epoch + 1}/{spec.epochs}, loss {sums[0].item() / sums[1].item():.5f}, waited {feed.waited / elapsed:.1%}"
-                )
+                bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {total.item() / seen:.5f}, waited {feed.waited / elapsed:.1%}")
             if time.perf_counter() - saved > checkpoint_seconds and step < steps:
                 save()
                 saved = time.perf_counter()
         epoch, step = epoch + 1, 0
         row = {
             "epoch": epoch,
-            "train_loss": sums[0].item() / sums[1].item(),
+            "train_loss": total.item() / seen,
             "held_out_loss": _held_out_loss(model, feed, held, recipe, dtype),
         }
         row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
         losses.append(row)
-        sums.zero_()
+        total.zero_()
+        seen = 0
         board.add(row)
         _write_losses(out / LOSSES, losses)
         if time.perf_counter() - saved > checkpoint_seconds or epoch == spec.epochs:
