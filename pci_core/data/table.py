@@ -27,7 +27,7 @@ def path_columns(recipe: Recipe) -> list[str]:
 
 
 def field_name(path: str, channel: str = "") -> str:
-    """Return the name of a field from a file's name: without folder, suffix and channel, as in HPA's ``<plate>_<well>_<n>_blue_red_green.jpg``."""
+    """Return a field's name from its file: no folder, suffix or channel, as in HPA's ``<plate>_<well>_<n>_blue_red_green.jpg``."""
     stem = re.sub(r"\.ome$", "", Path(path).stem, flags=re.IGNORECASE)
     if channel:
         stem = re.sub(rf"[_\-]{re.escape(channel)}$", "", stem, flags=re.IGNORECASE)

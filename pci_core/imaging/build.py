@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import pci_core
 from pci_core.cells import CellDataset, CellWriter
@@ -29,6 +29,7 @@ from pci_core.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 NUCLEUS_RADIUS = 10.0  # px within which a found nucleus takes the truth of a simulated one
+YEAST_RADIUS = 0.75  # the same for yeast, in radii of the found cell: with its bud, its centre lies off the mother's
 _LISTED = 10  # names a log line shows; dataset.json holds all
 
 
@@ -70,7 +71,7 @@ def build_cells(
     truth : DataFrame, optional
         True cells of simulated fields: ``field``, ``y``, ``x`` (px of the unreduced field) and ``sim_…`` columns. Each
         found cell takes the nearest true one of its field, each true one goes to one cell at most, within 10 px of
-        the centre (nuclei) or half the cell's radius (yeast). ``sim_matched`` says which found one.
+        the centre (nuclei) or 0.75 of the cell's radius (yeast). ``sim_matched`` says which found one.
     jobs : int
         Worker processes, -1 = one for each core; `joblib.parallel_config` may name another backend.
     progress : bool
@@ -244,7 +245,7 @@ def _join_truth(table: pd.DataFrame, true: pd.DataFrame | None, recipe: Recipe) 
         return table.assign(sim_matched=False)
     centres = table[["y", "x"]].to_numpy(float)
     whole = recipe.segmentation.method.startswith("yeast")
-    radius = 0.5 * np.sqrt(table["area"].to_numpy(float) / np.pi) if whole else np.full(len(table), NUCLEUS_RADIUS)
+    radius = YEAST_RADIUS * np.sqrt(table["area"].to_numpy(float) / np.pi) if whole else np.full(len(table), NUCLEUS_RADIUS)
     match = match_truth(centres, true[["y", "x"]].to_numpy(float), radius)
     known = true.drop(columns=["y", "x"]).reindex(match).reset_index(drop=True)  # -1 is no row: missing values
     table = table.drop(columns=[c for c in known.columns if c in table])  # what is known of the cell goes before what is known of its field
@@ -291,10 +292,11 @@ class _LeftOut:
 
     def nothing(self, out: str | os.PathLike[str], n_images: int) -> DatasetError:
         most = max(self.images.items(), key=lambda kv: kv[1])
+        filters = ", ".join(f"{k} {v}" for k, v in self.cells.items() if k != "in_left_out_images")
         return DatasetError(
-            f"{Path(out)}: none of {n_images} images has the {self.recipe.crop.min_cells} cells that [crop] min_cells asks for; the largest, "
-            f"'{most[0]}', has {most[1]}. {self.found} cells were found in all, {len(self.without_cells)} fields have none; filters dropped "
-            f"{ {k: v for k, v in self.cells.items() if k != 'in_left_out_images'} }. Look at the segmentation, or lower min_cells or the filters."
+            f"{Path(out)}: none of {n_images} images has the {self.recipe.crop.min_cells} cells that [crop] min_cells asks for; "
+            f"the largest, '{most[0]}', has {most[1]}. {self.found} cells were found in all; {len(self.without_cells)} fields have none. "
+            f"Dropped by the filters: {filters}. Look at the segmentation, or lower min_cells or the filters."
         )
 
     def log(self, n_images: int) -> None:

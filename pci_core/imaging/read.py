@@ -182,6 +182,8 @@ def _read(path: Path) -> np.ndarray:
     except ImageError:
         raise
     except _UNREADABLE as error:
+        if "imagecodecs" in str(error):
+            raise ImageError(f"{path}: {error}. Run 'pip install imagecodecs', or save the file without that compression.") from error
         raise ImageError(f"{path} cannot be read as an image, it is damaged, cut short or of another kind ({error}). {_REPAIR}") from error
     if pixels.size == 0:
         raise ImageError(f"{path} holds no pixels (shape {pixels.shape}). {_REPAIR}")

@@ -199,7 +199,8 @@ def read_labels(path: str | os.PathLike[str], shape: tuple[int, int], factor: in
         labels = labels[..., 0]
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or (labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max)):
         raise ImageError(
-            f"{path} is no label image: {labels.dtype} of shape {labels.shape}. Needed: one plane of whole numbers, 0 = background, one number a cell."
+            f"{path} is no label image: {labels.dtype} of shape {labels.shape}. "
+            "Needed: one plane of whole numbers, 0 = background, one number a cell."
         )
     full = labels.shape[0] // factor, labels.shape[1] // factor
     if factor > 1 and full == tuple(shape):
