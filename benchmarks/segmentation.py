@@ -5,7 +5,8 @@
 `nuclei-u2os/` and `yeast-fields/` are looked for in the folder; what is not there is left out and said so.
 The simulated fields need nothing. Scores are over all cells of all fields; the interval is a bootstrap
 over fields. `nuclei-split` was tuned on every second field of `nuclei-u2os/`, the yeast segmentation on both
-fields of `yeast-fields/` and on four simulated ones of another seed. A table goes to the screen, the raw counts of every field to ``benchmarks/results/segmentation.json``.
+fields of `yeast-fields/` and on simulated ones of other seeds. A table goes to the screen, the raw counts of
+every field to ``benchmarks/results/segmentation.json``.
 """
 
 from __future__ import annotations
