@@ -185,6 +185,15 @@ class CellDataset:
         """Hash of the crops and the table, as written by `CellWriter`: the identity of this dataset."""
         return str(self.info["sha256"])
 
+    def require(self, *columns: str) -> None:
+        """Raise `CellTableError` unless the table has these columns, each with at least one value."""
+        for column in columns:
+            if column not in self.table or (self.table[column].astype(str) == "").all():
+                raise CellTableError(
+                    f"{self.folder / TABLE} has no values in column '{column}', which this needs (it has: {', '.join(self.table)}). "
+                    "Add the column to your field table, or name another one in the recipe."
+                )
+
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Read crops by row without mapping the file, so that memory stays flat however large it is.
 

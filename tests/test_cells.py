@@ -81,6 +81,14 @@ def test_table_without_image_and_with_double_ids() -> None:
         check_table(pd.DataFrame({"cell_id": ["a", "b"], "image": ["i", None]}), "t.csv")
 
 
+def test_required_columns_must_hold_something(make_cells: Callable[..., CellDataset]) -> None:
+    dataset = make_cells()
+    dataset.require("protein", "location")
+    dataset.table["location"] = ""
+    with pytest.raises(CellTableError, match="no values in column 'location'.*field table"):
+        dataset.require("protein", "location")
+
+
 def test_cells_of_an_image_apart_are_refused() -> None:
     assert image_starts(["a", "a", "b"], "x").tolist() == [0, 2, 3]
     with pytest.raises(DatasetError, match="next to each other"):
