@@ -170,8 +170,9 @@ def upsample_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Tensor
         (N, outputs, 2h, 2w).
     """
-    fold = torch.tensor(_FOLD, dtype=weight.dtype, device=weight.device)
-    folded = torch.einsum("pa,oiab,qb->iopq", fold, weight, fold)
+    with torch.autocast(weight.device.type, enabled=False):  # sums of taps are rounded once, in the product, not here
+        fold = torch.tensor(_FOLD, dtype=weight.dtype, device=weight.device)
+        folded = torch.einsum("pa,oiab,qb->iopq", fold, weight, fold)
     return F.conv_transpose2d(x, folded, bias, stride=2, padding=1)
 
 
