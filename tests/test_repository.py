@@ -91,8 +91,9 @@ def test_needed_file_is_there(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0
 
 
-def test_ci_can_be_run() -> None:
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+@pytest.mark.parametrize("name", [".ci/run", "postBuild"])
+def test_scripts_can_be_run(name: str) -> None:
+    assert os.access(ROOT / name, os.X_OK)
 
 
 def test_no_text_file_names_a_machine_or_a_registry() -> None:
