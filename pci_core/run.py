@@ -29,14 +29,15 @@ from pci_core.data.authors import toy_cells
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision
-from pci_core.errors import StaleError, unknown_name
+from pci_core.errors import CheckpointError, StaleError, unknown_name
 from pci_core.features import check_channels, extract, read_features, write_features
 from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.painting import Painted, paint
 from pci_core.recipe import Recipe
-from pci_core.storage import atomic_path, content_hash, file_sha256, locked, sweep_temporaries, write_json
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256, locked, sweep_temporaries, write_json
 from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, train
+from pci_core.weights import load_safetensors
 
 CELLS_CODE = 1  # raise it when simulation, segmentation or cropping change what they give
 _NAME = re.compile(r"(?:(untrained|autoencoder)_)?(conv[1-5])(?:_(mean))?")
@@ -115,7 +116,8 @@ class Run:
         differ = {k: v for k, v in asdict(self.recipe.training).items() if v != getattr(base.training, k)}
         self.variant = "".join(f"+{k}={v}" for k, v in sorted(differ.items()))
         self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
-        choose_precision(choose_device(device), precision)  # a wrong name is told now, not after the cells are made
+        # a wrong name is told now, not after the cells are made
+        self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
         self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet
 
     # --- steps
@@ -182,21 +184,24 @@ class Run:
             raise unknown_name("model", kind, KINDS)
         dataset = self.cells()
         out = self.folder / "models" / f"{kind}{self.variant}"
-        fixed = {"kind": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
+        fixed: dict[str, Any] = {"name": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
         fixed["training"] = {k: v for k, v in asdict(self.recipe.training).items() if k != "epochs"}
         inputs = {**fixed, "epochs": self.recipe.training.epochs}
 
         def make() -> None:
             # named by what it is made from, so that a cut training is found again and never mixed with another
-            work = out.parent / f".training-{kind}-{content_hash(fixed)[:12]}"
-            work.mkdir(parents=True, exist_ok=True)
-            self._start_from_shorter(work, fixed)
-            train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet)
-            with atomic_path(out, folder=True) as temporary:
-                shutil.copytree(work, temporary, dirs_exist_ok=True)
-            shutil.rmtree(work)
+            cut = {**fixed, "precision": self.dtype}
+            work = out.parent / f".training-{kind}-{content_hash(cut)[:12]}"
+            with locked(self.folder / "steps" / f"{work.name}.lock"):  # the same with more epochs works in the same folder
+                with as_storage_error(work):
+                    work.mkdir(parents=True, exist_ok=True)
+                self._start_from_shorter(work, cut)
+                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet)
+                with atomic_path(out, folder=True) as temporary:
+                    shutil.copytree(work, temporary, dirs_exist_ok=True)
+                shutil.rmtree(work)
 
-        self._step(f"models/{out.name}", inputs, [out / WEIGHTS], make, extra={"fixed": fixed, "folder": out.name})
+        self._step(f"models/{out.name}", inputs, [out / WEIGHTS], make)
         return out
 
     def features(self, names: str | Sequence[str] = LAYERS) -> dict[str, anndata.AnnData]:
@@ -278,16 +283,17 @@ class Run:
         )
 
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
-        """Take over the checkpoint of a training that differs only by fewer epochs: the result is the same."""
+        """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same."""
         if (work / CHECKPOINT).exists():
             return
         best: tuple[int, Path] | None = None
-        for stamp in (self.folder / "steps" / "models").glob("*.json"):
-            known = json.loads(stamp.read_text(encoding="utf-8"))
-            checkpoint = work.parent / known.get("folder", "") / CHECKPOINT
-            epochs = known["inputs"]["epochs"]
-            if known.get("fixed") == fixed and epochs < self.recipe.training.epochs and checkpoint.exists():
-                best = max(best or (0, checkpoint), (epochs, checkpoint))
+        for checkpoint in work.parent.glob(f"*/{CHECKPOINT}"):
+            try:
+                _, card = load_safetensors(checkpoint.with_name(WEIGHTS))
+            except CheckpointError:
+                continue  # a training that is not finished has no card
+            if {k: card.get(k) for k in fixed} == fixed and card["epochs"] <= self.recipe.training.epochs:
+                best = max(best or (0, checkpoint), (card["epochs"], checkpoint))
         if best:
             with atomic_path(work / CHECKPOINT) as temporary:
                 shutil.copyfile(best[1], temporary)
@@ -295,16 +301,14 @@ class Run:
     def _field_table(self) -> tuple[pd.DataFrame, Path]:
         return read_field_table((self.recipe.folder or Path()) / self.recipe.source.path, self.recipe)
 
-    def _step(
-        self, name: str, inputs: dict[str, Any], files: list[Path], make: Callable[[], None], extra: dict[str, Any] | None = None
-    ) -> None:
+    def _step(self, name: str, inputs: dict[str, Any], files: list[Path], make: Callable[[], None]) -> None:
         if self._made(name, inputs, files):
             return
         with locked(self.folder / "steps" / f"{name}.lock"):
             if not self._made(name, inputs, files):  # another process may have made it while we waited
                 self._clean(files[0].parent.parent)
                 make()
-                self._stamp(name, inputs, files, extra)
+                self._stamp(name, inputs, files)
 
     def _clean(self, folder: Path) -> None:
         for path in sweep_temporaries(folder):
@@ -320,7 +324,7 @@ class Run:
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):  # the lock will say what is wrong with the folder
             return None
 
-    def _stamp(self, name: str, inputs: dict[str, Any], files: list[Path], extra: dict[str, Any] | None = None) -> None:
+    def _stamp(self, name: str, inputs: dict[str, Any], files: list[Path]) -> None:
         seen = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
         content = {
             "made_from": content_hash(inputs),
@@ -328,7 +332,7 @@ class Run:
             "files": seen,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        write_json(self.folder / "steps" / f"{name}.json", {**content, **(extra or {})})
+        write_json(self.folder / "steps" / f"{name}.json", content)
 
     def _check_unchanged(self, name: str, folder: Path) -> None:
         """Compare size and time of the files with the stamp; only where they differ, their hashes."""

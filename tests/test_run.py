@@ -146,3 +146,19 @@ def test_two_at_once_make_it_once(own_recipe: Path, tmp_path: Path) -> None:
     assert [(p.wait(), p.stderr.read() if p.stderr else "") for p in both] == [(0, ""), (0, "")]
     stamps = sorted(p.relative_to(tmp_path / "runs" / "own" / "steps").as_posix() for p in (tmp_path / "runs").rglob("steps/**/*.json"))
     assert stamps == ["cells.json", "features/conv1.json", "models/pci.json"]
+
+
+def test_cut_between_training_and_its_stamp_nothing_is_trained_twice(
+    own: Run, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.train()
+    (own.folder / "steps" / "models" / "pci.json").unlink()
+    monkeypatch.setattr("pci_core.train.Pairs.batches", lambda *_: pytest.fail("a batch was drawn"))
+    fresh(own_recipe, tmp_path).train()
+    assert (own.folder / "steps" / "models" / "pci.json").exists()
+
+
+def test_a_training_cut_in_another_precision_is_left_alone(own: Run, own_recipe: Path, tmp_path: Path) -> None:
+    own.train()
+    other = Run(own_recipe, tmp_path / "runs", device="cpu", precision="bfloat16", jobs=1, quiet=True, training={"epochs": 3})
+    assert other.train().name == "pci+epochs=3"  # trained anew: half in float32 and half in bfloat16 would be neither
