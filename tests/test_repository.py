@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import re
@@ -306,3 +307,11 @@ def test_citation_names_version_licence_and_paper() -> None:
         "Cooper",
         "Moses",
     ]
+
+
+def test_performance_page_is_what_the_raw_results_give() -> None:
+    spec = importlib.util.spec_from_file_location("report", ROOT / "benchmarks" / "report.py")
+    assert spec is not None and spec.loader is not None
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    assert report.PAGE.read_text() == report.page(), "run: python benchmarks/report.py"
