@@ -94,6 +94,8 @@ def pairs_to_show(dataset: CellDataset, n: int, seed: int, label: str, mismatche
     counts = np.diff(dataset.starts)
     images = rng.permutation(np.flatnonzero(counts >= 2))
     labels = dataset.table[label].astype(str).to_numpy()[dataset.starts[:-1]]
+    plain = np.array([";" not in labels[i] for i in images])
+    images = images[plain] if plain.any() else images  # one term a picture is easier to judge
     order = np.argsort([np.count_nonzero(labels[images[:i]] == labels[image]) for i, image in enumerate(images)], kind="stable")
     chosen = np.resize(images[order], n)
     sources, targets = np.empty(n, np.int64), np.empty(n, np.int64)

@@ -6,6 +6,7 @@ protein yellow, structural channels blue, then purple.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from skimage.segmentation import find_boundaries
 
 from pci_core.cells import Channel
@@ -79,7 +81,7 @@ def field_of_view(
         Of the field.
     title : str
     """
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     picture = composite(field, channels)
     structural = [c for c in channels if c.role == "structural"]
@@ -142,7 +144,7 @@ def training_pairs(pairs: Painted, channels: Sequence[Channel], names: Sequence[
 
 def _grid(rows: list[_Row], channels: Sequence[Channel], names: Sequence[str], um_per_px: float | None, title: str) -> Figure:
     n = len(rows[0][1])
-    figure = Figure(figsize=(1.25 * n + 0.9, 1.3 * len(rows) + 0.7), layout="constrained")
+    figure = Figure(figsize=(n + 0.5, 1.1 * len(rows) + 0.9), layout="constrained")
     grid = figure.subplots(len(rows), n, squeeze=False)
     for i, (name, images, shown) in enumerate(rows):
         for j, axes in enumerate(grid[i]):
@@ -150,7 +152,7 @@ def _grid(rows: list[_Row], channels: Sequence[Channel], names: Sequence[str], u
             axes.set(xticks=[], yticks=[])
         grid[i, 0].set_ylabel(name, fontsize=8)
     for j, text in enumerate(names):
-        grid[0, j].set_title(text, fontsize=7)
+        grid[0, j].set_title("\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, 14)), fontsize=7)
     scale_bar(grid[0, 0], um_per_px, rows[0][1].shape[3])
     figure.suptitle(title, fontsize=9)
     _name_colours(figure, channels)
@@ -166,6 +168,7 @@ def training_curve(losses: pd.DataFrame, title: str) -> Figure:
         axes.plot(losses["epoch"], losses["held_out_loss"], "s--", ms=3, color=PAPER, label="images never trained on")
     axes.set(xlabel="epoch", ylabel="mean squared error", title=title, ylim=(0, None))
     axes.title.set_fontsize(9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False)
     return figure
 

@@ -234,6 +234,10 @@ class Run:
         """Paint the protein of each source cell into its target cell, see `pci_core.painting.paint`."""
         return paint(self.model(kind), self.cells(), sources, targets, self.recipe.preprocess, device=self.device)
 
+    def card(self, kind: str = "pci") -> dict[str, Any]:
+        """Return what is known of a trained network: architecture, pairs, seconds, losses, hardware, versions."""
+        return load_safetensors(self.train(kind) / WEIGHTS)[1]
+
     def losses(self, kind: str = "pci") -> pd.DataFrame:
         """Return the training curve, one row an epoch: train and held-out loss, pairs/s, share of waiting."""
         return pd.read_csv(self.train(kind) / LOSSES)

@@ -251,6 +251,22 @@ def knn_table(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = 
     return pd.DataFrame(rows)
 
 
+def by_layer(scores: pd.DataFrame) -> pd.DataFrame:
+    """Lay out the rows of `knn_table`, with further columns ``layer`` and ``network``, for reading.
+
+    Returns
+    -------
+    DataFrame of str
+        One column a layer; rows: what is left out and the network, at last the paper's Table 1. Each
+        entry is the accuracy and its interval, or the accuracy alone where there is no interval.
+    """
+    text = [f"{a:.2f} ({b:.2f}–{c:.2f})" if b == b else f"{a:.2f}" for a, b, c in scores[["accuracy", "low", "high"]].to_numpy()]
+    named = scores.assign(text=text, left_out="own " + scores["left_out"] + " left out")
+    wide = named.pivot(index=["left_out", "network"], columns="layer", values="text")
+    wide.loc[("own cell left out", "paper, other cells"), :] = {k: f"{v:.2f}" for k, v in PAPER_TABLE_1.items()}
+    return wide.sort_index().rename_axis(columns=None)
+
+
 def recall_by_class(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = PAPER_K) -> pd.DataFrame:
     """Return the share of each class that is found again, with the own image or field left out.
 

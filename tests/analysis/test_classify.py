@@ -13,7 +13,9 @@ from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_pre
 from sklearn.neighbors import KNeighborsClassifier
 
 from pci_core.analysis.classify import (
+    PAPER_TABLE_1,
     balanced_accuracy,
+    by_layer,
     independent_groups,
     knn_benchmark,
     knn_table,
@@ -114,6 +116,20 @@ def test_table_has_both_ways_of_leaving_out_and_skips_cells_of_several_terms() -
     recalls = recall_by_class({"a": adata}, "location", k=5)
     assert recalls["recall"].mean() == pytest.approx(table["accuracy"][1])
     assert recalls["n_cells"].sum() == 113
+
+
+def test_layout_by_layer() -> None:
+    rows = [
+        {"left_out": left, "network": network, "layer": layer, "accuracy": 0.6, "low": low, "high": 0.7}
+        for left, low in (("cell", 0.5), ("image", float("nan")))
+        for network in ("trained", "untrained")
+        for layer in PAPER_TABLE_1
+    ]
+    table = by_layer(pd.DataFrame(rows))
+    assert table.columns.tolist() == list(PAPER_TABLE_1)
+    assert table.loc[("own cell left out", "trained"), "conv4"] == "0.60 (0.50–0.70)"
+    assert table.loc[("own image left out", "untrained"), "conv1"] == "0.60"
+    assert table.loc[("own cell left out", "paper, other cells"), "conv4"] == "0.88"
 
 
 def test_tables_are_written_twice(tmp_path: Path) -> None:
