@@ -46,6 +46,11 @@ def share(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def number(key: str, value: float) -> str:
+    """Return a share in percent, anything else with three digits."""
+    return f"{value:.2%}" if "share" in key else f"{value:.3g}"
+
+
 def page() -> str:
     """Return the page as Markdown."""
     speed, memory, kills, cells = load("throughput"), load("memory"), load("kill_resume"), load("segmentation")
@@ -80,7 +85,7 @@ def page() -> str:
         "",
         "| | median | lowest | highest |",
         "|---|---:|---:|---:|",
-        *(f"| {MEASURED[k]} | {v['median']:.3g} | {v['min']:.3g} | {v['max']:.3g} |" for k, v in summary.items()),
+        *(f"| {MEASURED[k]} | {' | '.join(number(k, v[w]) for w in ('median', 'min', 'max'))} |" for k, v in summary.items()),
         "",
         "## Memory",
         "",
