@@ -212,8 +212,8 @@ class CellDataset:
         with open(self.folder / CROPS, "rb", buffering=0) as handle:
             for i, row in enumerate(rows.tolist()):
                 target = flat[i * self._row : (i + 1) * self._row]
-                got = os.preadv(handle.fileno(), [target.data], self._offset + row * self._row)
-                if got != self._row:
+                handle.seek(self._offset + row * self._row)
+                if handle.readinto(target.data) != self._row:
                     raise DatasetError(f"{self.folder / CROPS} ends early at cell {row}: it changed while it was read.")
         return out
 

@@ -100,10 +100,22 @@ def sweep_temporaries(folder: str | os.PathLike[str]) -> list[Path]:
     removed = []
     for path in Path(folder).glob(f"{_MARK}{socket.gethostname()}-*"):
         pid = path.name.removeprefix(f"{_MARK}{socket.gethostname()}-").split("-")[0]
-        if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and os.path.isdir("/proc/self"):
+        if pid.isdigit() and not _is_alive(int(pid)):
             _remove(path)
             removed.append(path)
     return removed
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 is no question elsewhere; leftovers stay until removed by hand
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's process
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
