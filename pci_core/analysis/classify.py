@@ -203,22 +203,31 @@ def has_one_term(labels: pd.Series) -> np.ndarray:
 
 
 def scorable(obs: pd.DataFrame, label: str, k: int = PAPER_K) -> np.ndarray:
-    """Tell which cells can be scored: one term, and a class of more than k cells: (cells,) bool."""
+    """Tell which cells can be scored: (cells,) bool.
+
+    Their label is one term, its class has more than k cells and, where whole images are left out (see
+    `independent_groups`), more than one image: the only image of a class would never be found again.
+    """
     if label not in obs:
         raise unknown_name("column", label, obs.columns)
     one = has_one_term(obs[label])
-    counts = obs[label].astype(str)[one].value_counts()
-    return one & obs[label].astype(str).isin(counts.index[counts > k]).to_numpy()
+    text = obs[label].astype(str)
+    counts = text[one].value_counts()
+    good = one & text.isin(counts.index[counts > k]).to_numpy()
+    if independent_groups(obs[good], label) == "image":
+        images = obs[good].groupby(label, observed=True)["image"].nunique()
+        good &= text.isin(images.index[images > 1]).to_numpy()
+    return good
 
 
 def independent_groups(obs: pd.DataFrame, label: str) -> str:
-    """Return the column whose values share nothing but the class: ``image``, or ``field`` where a class is a single image.
+    """Return the column whose values share nothing but the class: ``image``, or ``field`` where classes are single images.
 
     In the authors' toy sets a protein is one image of several fields of view, so fields are the
     largest unit that can be drawn or left out.
     """
-    per_class = obs.groupby(label, observed=True)["image"].nunique()
-    return "image" if per_class.min() > 1 or "field" not in obs else "field"
+    images = obs.groupby(label, observed=True)["image"].nunique()
+    return "image" if (images > 1).sum() > 1 or "field" not in obs else "field"
 
 
 def knn_table(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = PAPER_K, seed: int = 0) -> pd.DataFrame:
@@ -229,7 +238,7 @@ def knn_table(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = 
     feature_sets : dict of str to AnnData
         By name.
     label : str
-        Column of obs to predict. Cells of several terms, and classes of no more than k cells, are left out.
+        Column of obs to predict; what cannot be scored is left out, see `scorable`.
     k : int
         Number of neighbours.
     seed : int

@@ -22,6 +22,7 @@ from pci_core.analysis.classify import (
     neighbours,
     recall_by_class,
     save_table,
+    scorable,
     standardise,
     vote,
 )
@@ -104,6 +105,13 @@ def test_groups_that_share_nothing_but_the_class() -> None:
     adata.obs["field"] = [f"f{i // 5}" for i in range(adata.n_obs)]
     adata.obs["protein"] = adata.obs["image"]  # every protein is a single image, as in the toy sets
     assert independent_groups(adata.obs, "protein") == "field"
+
+
+def test_a_class_of_a_single_image_is_not_scored_where_images_are_left_out() -> None:
+    obs = pd.DataFrame({"location": ["a"] * 6 + ["b"] * 6 + ["c"] * 6 + ["d"] * 2, "image": list("uuuvvvwwwxxxyyyyyyzz")})
+    assert scorable(obs, "location", k=3).tolist() == [True] * 12 + [False] * 8  # c: one image, d: two cells
+    obs["image"] = obs["location"]
+    assert scorable(obs.assign(field="f"), "location", k=3).tolist() == [True] * 18 + [False] * 2
 
 
 def test_table_has_both_ways_of_leaving_out_and_skips_cells_of_several_terms() -> None:
