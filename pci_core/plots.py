@@ -184,7 +184,7 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
         Accuracy of guessing.
     title : str
     paper : dict of str to float, optional
-        The paper's accuracy by layer in [0, 1], drawn beside.
+        The paper's accuracy by layer in [0, 1], drawn beside where only the own cell is left out.
     """
     figure = Figure(figsize=(4.2 * table["left_out"].nunique(), 3.4), layout="constrained")
     panels = figure.subplots(1, table["left_out"].nunique(), squeeze=False, sharey=True)[0]
@@ -195,7 +195,7 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
             error = np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy()))
             axes.errorbar(x, rows["accuracy"], error, fmt="o" if network == "trained" else "s", ms=5, capsize=3, label=network,
                           color=TRAINED if network == "trained" else UNTRAINED)  # fmt: skip
-        if paper:
+        if paper and left_out == "cell":  # the paper leaves out the cell alone
             axes.plot(
                 range(len(layers)), [paper.get(layer, np.nan) for layer in layers], "x", color=PAPER, ms=6, label="paper (other cells)"
             )
@@ -203,7 +203,7 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
         axes.set(xticks=range(len(layers)), xticklabels=layers, title=f"own {left_out} left out", ylim=(0, 1))
         axes.title.set_fontsize(9)
     panels[0].set_ylabel("balanced accuracy")
-    panels[-1].legend(fontsize=7, frameon=False)
+    panels[0].legend(fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9)
     return figure
 

@@ -79,6 +79,8 @@ def test_accuracy_by_layer_with_and_without_intervals() -> None:
     ]
     figure = plots.accuracy_by_layer(pd.DataFrame(rows), 0.2, "kNN", paper={"conv1": 0.43})
     assert "own cell left out" in texts(figure) and "own image left out" in texts(figure)
+    shown = [[line.get_label() for line in axes.lines] for axes in figure.axes]
+    assert "paper (other cells)" in shown[0] and "paper (other cells)" not in shown[1]
 
 
 def test_recall_by_class() -> None:
