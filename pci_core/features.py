@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 import pci_core
 from pci_core import device as devices
+from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import CheckpointError, DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
@@ -124,7 +125,9 @@ def extract(
     began = time.perf_counter()
     with contextlib.ExitStack() as stack, torch.inference_mode():
         writers = {
-            layer: stack.enter_context(_writing(path, dataset, f"{prefix}_{layer}", encoder.dims[layer], {**facts, "layer": layer}))
+            layer: stack.enter_context(
+                _writing(path, dataset, numbered(f"{prefix}_{layer}", encoder.dims[layer]), {**facts, "layer": layer})
+            )
             for layer, path in outputs.items()
         }
         bar = stack.enter_context(tqdm(total=len(dataset), unit=" cells", disable=quiet))
@@ -139,33 +142,48 @@ def extract(
     return Extracted(len(dataset), time.perf_counter() - began, told)
 
 
-def write_features(dataset: CellDataset, values: np.ndarray, path: str | os.PathLike[str], name: str, facts: dict[str, Any]) -> None:
-    """Write a feature set that was computed elsewhere in the same form as `extract`.
+def write_features(dataset: CellDataset, measured: Measured, path: str | os.PathLike[str], facts: dict[str, Any]) -> None:
+    """Write a feature set that was measured by a baseline in the same form as `extract`.
 
     Parameters
     ----------
     dataset : CellDataset
         The cells, in row order.
-    values : ndarray
-        (N, features).
+    measured : Measured
+        Values, names and what made them.
     path : path-like
         The ``.h5ad`` to write; the parquet takes the same stem.
-    name : str
-        Of the feature set; features are named ``<name>_0001`` …
     facts : dict
-        For ``uns["pci"]``.
+        For ``uns["pci"]``, beside those of `measured`.
+
+    Raises
+    ------
+    DatasetError
+        Not one row a cell, or values that are not finite.
     """
-    if values.ndim != 2 or len(values) != len(dataset):
-        raise DatasetError(f"feature set {name} has shape {values.shape}, expected ({len(dataset)}, features).")
-    with _writing(Path(path), dataset, name, values.shape[1], {**facts, "dataset": dataset.sha256}) as x:
+    values = np.asarray(measured.values)
+    if values.ndim != 2 or values.shape != (len(dataset), len(measured.names)):
+        raise DatasetError(f"{path}: values of shape {values.shape}, expected ({len(dataset)}, {len(measured.names)}).")
+    if not np.isfinite(values).all():
+        bad = [n for n, ok in zip(measured.names, np.isfinite(values).all(0), strict=True) if not ok]
+        raise DatasetError(f"{path}: {len(bad)} features hold NaN or infinite values, e.g. {bad[:3]}; nothing was written.")
+    facts = {**measured.facts, **facts, "dataset": dataset.sha256}
+    with _writing(Path(path), dataset, measured.names, facts, measured.obs, measured.obsm) as x:
         x[:] = values
 
 
 @contextlib.contextmanager
-def _writing(path: Path, dataset: CellDataset, name: str, n: int, facts: dict[str, Any]) -> Iterator[h5py.Dataset]:
+def _writing(
+    path: Path,
+    dataset: CellDataset,
+    names: list[str],
+    facts: dict[str, Any],
+    more_obs: dict[str, np.ndarray] | None = None,
+    more_obsm: dict[str, np.ndarray] | None = None,
+) -> Iterator[h5py.Dataset]:
     """Open X of a new .h5ad for writing by blocks; at the end both files appear under their names."""
-    names = [f"{name}_{i:04d}" for i in range(1, n + 1)]
-    table = dataset.table.set_index("cell_id", drop=False).rename_axis(None)
+    n = len(names)
+    table = dataset.table.assign(**(more_obs or {})).set_index("cell_id", drop=False).rename_axis(None)
     with atomic_path(path.with_suffix(".parquet")) as parquet, atomic_path(path) as h5ad, h5py.File(h5ad, "w") as store:
         anndata.AnnData(obs=table[[]], var=pd.DataFrame(index=names))  # names are checked here, before the long work
         store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -179,7 +197,7 @@ def _writing(path: Path, dataset: CellDataset, name: str, n: int, facts: dict[st
         spatial = {"spatial": table[["x", "y"]].to_numpy("float64")} if {"x", "y"} <= set(table) else {}
         for empty in ("layers", "obsp", "varp", "varm"):
             write_elem(store, empty, {})
-        write_elem(store, "obsm", spatial)
+        write_elem(store, "obsm", {**spatial, **(more_obsm or {})})
         _write_parquet(parquet, table, x, names)
 
 

@@ -19,7 +19,7 @@ from pci_core.cells import Channel
 from pci_core.errors import RecipeError, unknown_name
 from pci_core.storage import content_hash
 
-SOURCES = ("simulate", "authors", "table")
+SOURCES = ("simulate", "authors", "duloc", "table")
 FORMATS = ("composite", "stack", "separate")
 SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-ring", "labels")
 
@@ -28,8 +28,10 @@ SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-rin
 class Source:
     """Where fields of view, or ready crops, come from.
 
-    ``kind``: ``simulate`` (embedded simulator), ``authors`` (the paper's toy sets), ``table`` (a
-    user's own images, one row a field in the CSV ``path``, relative to the recipe file).
+    ``kind``: ``simulate`` (embedded simulator), ``authors`` (the paper's toy sets), ``duloc`` (cells of
+    the Human Protein Atlas with known fractions; ``path``: a folder of ready tiles instead of the
+    download), ``table`` (a user's own images, one row a field in the CSV ``path``). Paths are relative
+    to the recipe file.
     The other keys speak to the simulator (`organism`, `proteins`, `images_per_protein`,
     `fields_per_image`, `modality`, `seed`) or to the toy sets (`subset`).
     """
@@ -112,7 +114,11 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Training:
-    """What fixes a trained model; see the paper's Methods and the authors' code."""
+    """What fixes a trained model; see the paper's Methods and the authors' code.
+
+    ``pretrained``: name of weights in ``pci_core/pretrained`` that feature sets use by default; empty =
+    train on the recipe's own cells.
+    """
 
     epochs: int = 30
     batch_size: int = 64
@@ -121,6 +127,7 @@ class Training:
     width: float = 1.0
     holdout: float = 0.1
     seed: int = 0
+    pretrained: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,9 @@ class Recipe:
         For gene-set analysis, as g:Profiler names it.
     label : str
         Column of the cell table that benchmarks predict by default.
+    group : str
+        Column whose values must not stand on both sides of a split; empty = the image, or the field
+        where a class is a single image.
     layer : str
         Default layer of the analyses.
     folder : Path or None
@@ -150,6 +160,7 @@ class Recipe:
     simulated: bool = False
     organism: str = ""
     label: str = "location"
+    group: str = ""
     layer: str = "conv4"
     fields: Fields = field(default_factory=Fields)
     segmentation: Segmentation = field(default_factory=Segmentation)

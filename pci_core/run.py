@@ -278,12 +278,9 @@ class Run:
     def _pixel_features(self, path: Path) -> None:
         dataset = self.cells()
         inputs = {"dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
-        facts = {"model": "pixels", "recipe": self.recipe.name, "simulated": self.recipe.simulated, "pooling": "mean", "layer": ""}
+        facts = {"recipe": self.recipe.name, "simulated": self.recipe.simulated}
         self._step(
-            f"features/{path.stem}",
-            inputs,
-            [path],
-            lambda: write_features(dataset, pixels(dataset, self.recipe.preprocess), path, "pixels", facts),
+            f"features/{path.stem}", inputs, [path], lambda: write_features(dataset, pixels(dataset, self.recipe.preprocess), path, facts)
         )
 
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import CheckpointError, DatasetError, StaleError, UnknownNameError
 from pci_core.features import aggregate, check_channels, extract, read_features, write_features
@@ -102,10 +103,20 @@ def test_other_channels_are_refused(make_cells: Callable[..., CellDataset]) -> N
 def test_a_table_computed_elsewhere(make_cells: Callable[..., CellDataset], tmp_path: Path) -> None:
     dataset = make_cells()
     values = np.random.default_rng(0).random((len(dataset), 5)).astype("float32")
-    write_features(dataset, values, tmp_path / "own.h5ad", "own", {"model": "own"})
-    np.testing.assert_array_equal(read_features(tmp_path / "own.h5ad", dataset).X, values)
-    with pytest.raises(DatasetError, match=r"shape \(3, 5\), expected \(24, features\)"):
-        write_features(dataset, values[:3], tmp_path / "own.h5ad", "own", {})
+    names = numbered("own", 5)
+    more = {"fold": np.arange(len(dataset))}
+    write_features(dataset, Measured(values, names, {"model": "own"}, more, {"fold_0": values * 2}), tmp_path / "own.h5ad", {"recipe": "r"})
+    adata = read_features(tmp_path / "own.h5ad", dataset)
+    np.testing.assert_array_equal(adata.X, values)
+    np.testing.assert_array_equal(adata.obsm["fold_0"], values * 2)
+    assert list(adata.var_names) == names and adata.obs["fold"].tolist() == list(range(len(dataset)))
+    assert adata.uns["pci"]["model"] == "own" and adata.uns["pci"]["recipe"] == "r"
+    with pytest.raises(DatasetError, match=r"shape \(3, 5\), expected \(24, 5\)"):
+        write_features(dataset, Measured(values[:3], names, {}), tmp_path / "own.h5ad", {})
+    values[0, 1] = np.nan
+    with pytest.raises(DatasetError, match=r"1 features hold NaN or infinite values, e.g. \['own_0002'\]"):
+        write_features(dataset, Measured(values, names, {}), tmp_path / "new.h5ad", {})
+    assert not (tmp_path / "new.h5ad").exists()
 
 
 def test_protein_level_means() -> None:

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess
 
 
-def pixels(dataset: CellDataset, spec: Preprocess, pool: int = 4, batch_size: int = 1024) -> np.ndarray:
+def pixels(dataset: CellDataset, spec: Preprocess, pool: int = 4, batch_size: int = 1024) -> Measured:
     """Average the preprocessed protein channel over squares of pixels.
 
     Parameters
@@ -27,7 +28,7 @@ def pixels(dataset: CellDataset, spec: Preprocess, pool: int = 4, batch_size: in
 
     Returns
     -------
-    ndarray
+    Measured
         (N, protein channels * H / pool * W / pool) float32 in [0, 1].
     """
     out = []
@@ -35,4 +36,5 @@ def pixels(dataset: CellDataset, spec: Preprocess, pool: int = 4, batch_size: in
         raw = torch.from_numpy(dataset.read(np.arange(start, min(start + batch_size, len(dataset)))))
         protein = preprocess(raw, spec, dataset.n_protein)[:, : dataset.n_protein]
         out.append(F.avg_pool2d(protein, pool).flatten(1).numpy())
-    return np.concatenate(out)
+    values = np.concatenate(out)
+    return Measured(values, numbered("pixels", values.shape[1]), {"model": "pixels", "pooling": f"mean of {pool} x {pool} px"})
