@@ -1,8 +1,8 @@
-"""Figures: they can be drawn from small tables and arrays, and say what they must."""
+"""Figures of images: they can be drawn from small arrays, and say what they must."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,6 @@ from pci_core.cells import Channel
 from pci_core.painting import Painted
 
 CHANNELS = (Channel("gfp", "protein"), Channel("dna", "structural"), Channel("tub", "structural"))
-
-
-def texts(figure: Figure) -> str:
-    figure.savefig(io.BytesIO(), format="png", dpi=50)  # whatever cannot be drawn fails here
-    found = [t.get_text() for axes in figure.axes for t in axes.texts] + [axes.get_title() for axes in figure.axes]
-    return "|".join([*found, figure.get_suptitle(), figure.get_supxlabel()])
 
 
 def test_composite_stretches_each_channel_and_survives_a_flat_one() -> None:
@@ -40,7 +34,7 @@ def test_scale_bar_is_a_round_number_near_a_fifth_of_the_width(um_per_px: float 
     assert drawn == pytest.approx(float(expected.split()[0]) / (um_per_px or 1) / 64)  # the bar is as long as it says
 
 
-def test_field_of_view() -> None:
+def test_field_of_view(texts: Callable[[Figure], str]) -> None:
     field, labels = np.random.default_rng(0).integers(0, 255, (3, 80, 80)), np.zeros((80, 80), int)
     labels[20:40, 20:40], labels[50:60, 50:60] = 1, 2
     cells = pd.DataFrame({"y": [30.0], "x": [30.0]})
@@ -53,40 +47,10 @@ def test_field_of_view() -> None:
     )
 
 
-def test_pairs() -> None:
+def test_pairs(texts: Callable[[Figure], str]) -> None:
     rng = np.random.default_rng(0)
     pairs = Painted(rng.random((2, 3, 16, 16)), rng.random((2, 3, 16, 16)), rng.random((2, 1, 16, 16)))
     told = texts(plots.painted_pairs(pairs, CHANNELS, ["A", "B"], None, "title"))
     assert "title" in told and "A|" in told and "px" in told
     assert len(plots.painted_pairs(pairs, CHANNELS, ["A", "B"], None, "t").axes) == 8
     assert len(plots.training_pairs(pairs, CHANNELS, ["A", "B"], None, "t").axes) == 6
-
-
-@pytest.mark.parametrize("held_out", [0.1, np.nan])
-def test_training_curve(held_out: float) -> None:
-    losses = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.2, 0.1], "held_out_loss": held_out})
-    figure = plots.training_curve(losses, "curve")
-    texts(figure)
-    assert len(figure.axes[0].lines) == (1 if np.isnan(held_out) else 2)
-
-
-def test_accuracy_by_layer_with_and_without_intervals() -> None:
-    rows = [
-        {"left_out": left, "network": network, "layer": layer, "accuracy": 0.6, "low": low, "high": low + 0.2}
-        for left, low in (("cell", 0.5), ("image", np.nan))
-        for network in ("trained", "untrained")
-        for layer in ("conv1", "conv2")
-    ]
-    figure = plots.accuracy_by_layer(pd.DataFrame(rows), 0.2, "kNN", paper={"conv1": 0.43})
-    assert "own cell left out" in texts(figure) and "own image left out" in texts(figure)
-    shown = [[line.get_label() for line in axes.lines] for axes in figure.axes]
-    assert "paper (other cells)" in shown[0] and "paper (other cells)" not in shown[1]
-
-
-def test_recall_by_class() -> None:
-    table = pd.DataFrame(
-        {"features": ["a", "a", "b", "b"], "label": ["x", "y"] * 2, "recall": [0.1, 0.9, 0.2, 0.8], "n_cells": [5, 6, 5, 6]}
-    )
-    figure = plots.recall_by_class(table, "recall")
-    texts(figure)
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["x (n = 5)", "y (n = 6)"]
