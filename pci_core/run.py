@@ -26,6 +26,7 @@ from pci_core import recipe as recipes
 from pci_core.baselines.pixels import pixels
 from pci_core.cells import CROPS, TABLE, CellDataset
 from pci_core.data.authors import toy_cells
+from pci_core.data.duloc import duloc_cells
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision
@@ -142,6 +143,8 @@ class Run:
         def make() -> None:
             if self.recipe.source.kind == "authors":
                 toy_cells(self.recipe.source.subset, self.recipe, out, progress=not self.quiet)
+            elif self.recipe.source.kind == "duloc":
+                duloc_cells(self.recipe, out, progress=not self.quiet)
             elif fields is not None:
                 build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
             else:
@@ -156,9 +159,9 @@ class Run:
     def fields(self) -> tuple[pd.DataFrame, Path]:
         """Return the table of the fields of view and the folder its paths start from.
 
-        Simulated ones are drawn on first use. The toy sets hold crops only, so there are none.
+        Simulated ones are drawn on first use. The toy sets and hpa-duloc hold crops only, so there are none.
         """
-        if self.recipe.source.kind == "authors":
+        if self.recipe.source.kind in ("authors", "duloc"):
             raise unknown_name("step", "fields", ["cells", "model", "features"])
         if self.recipe.source.kind == "table":
             return self._field_table()
