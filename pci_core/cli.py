@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ app = typer.Typer(
     help="Paired cell inpainting: single-cell features without labels.",
 )
 
+weights = typer.Typer(no_args_is_help=True, help="Encoders as files.")
+app.add_typer(weights, name="weights")
+
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of an embedded recipe (see 'pci recipes') or path of a TOML file.")
 ]
@@ -32,6 +35,12 @@ WidthOption = Annotated[
     float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
+ScratchOption = Annotated[
+    bool, typer.Option("--scratch", help="Train on the recipe's own cells even where pretrained weights are shipped.")
+]
+Vgg16Option = Annotated[
+    Path | None, typer.Option("--vgg16-weights", help="VGG16 weights (.pth or .safetensors) instead of torch's public ImageNet file.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 
@@ -93,7 +102,7 @@ def train(
     """Train a network, or go on where an earlier call was cut."""
     from pci_core.run import Run
 
-    training = {"seed": seed, "epochs": epochs, "width": width}
+    training = _training(seed, epochs, width)
     folder = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
     print(f"{folder}: weights, losses and TensorBoard log")
 
@@ -103,8 +112,14 @@ def features(
     recipe: RecipeArgument,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="conv1 … conv5 (default: all), untrained_conv1 …, autoencoder_conv1 …, pixels."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="conv1 … conv5 (default: all), untrained_conv1 …, autoencoder_conv1 …, classic, cellprofiler, designed, pixels, "
+            "supervised, vgg16_block4_conv1_protein … (also _channels, _rgb; fc1).",
+        ),
     ] = None,
+    scratch: ScratchOption = False,
+    vgg16_weights: Vgg16Option = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -118,10 +133,50 @@ def features(
     from pci_core.model import LAYERS
     from pci_core.run import Run
 
-    training = {"seed": seed, "epochs": epochs, "width": width}
-    run = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet)
+    training = _training(seed, epochs, width, scratch)
+    run = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights)
     for path in run.feature_files(names or LAYERS).values():
         print(path)
+
+
+def _training(seed: int | None, epochs: int | None, width: float | None, scratch: bool = False) -> dict[str, Any]:
+    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else None}
+
+
+@weights.command("export")
+def export_weights(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option("--out", help="The .safetensors to write.")],
+    model: Annotated[str, typer.Option("--model", help="pci or autoencoder.")] = "pci",
+    score: Annotated[str | None, typer.Option("--score", metavar="RECIPE", help="Other cells on which to score it, for its card.")] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    seed: SeedOption = None,
+    epochs: EpochsOption = None,
+    width: WidthOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Keep the source cell encoder of a training in a small file with its card, training first where needed."""
+    from pci_core.export import export
+    from pci_core.run import Run
+
+    run = Run(recipe, runs, device=device, precision=precision, training=_training(seed, epochs, width), quiet=quiet)
+    scored = Run(score, runs, device=device, precision=precision, quiet=quiet) if score else None
+    given = {"--model": model, "--score": score, "--seed": seed, "--epochs": epochs, "--width": width}
+    options = "".join(f" {k} {v}" for k, v in given.items() if v is not None)
+    export(run, out, model, scored, f"pci weights export {recipe} --out {out.name}{options}")
+    print(out)
+
+
+@weights.command("show")
+def show_weights(file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors of this package.")]) -> None:
+    """Print the card of a file of weights: what it was trained on, for how long, and what it is worth."""
+    import json
+
+    from pci_core.weights import load_safetensors
+
+    print(json.dumps(load_safetensors(file)[1], indent=1, ensure_ascii=False))
 
 
 @app.command()

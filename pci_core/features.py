@@ -122,14 +122,13 @@ def extract(
     if not quiet:
         print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.mode}")
     facts = {**facts, "pooling": pooling, "precision": str(dtype).removeprefix("torch."), "dataset": dataset.sha256}
+    cost: dict[str, Any] = {"hardware": told, "seconds": 0.0, "cells_per_second": 0.0}  # of the whole pass, set when it ends
     began = time.perf_counter()
     with contextlib.ExitStack() as stack, torch.inference_mode():
-        writers = {
-            layer: stack.enter_context(
-                _writing(path, dataset, numbered(f"{prefix}_{layer}", encoder.dims[layer]), {**facts, "layer": layer})
-            )
-            for layer, path in outputs.items()
-        }
+        writers = {}
+        for layer, path in outputs.items():
+            names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
+            writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
         bar = stack.enter_context(tqdm(total=len(dataset), unit=" cells", disable=quiet))
         rows = torch.arange(len(dataset)).split(batch_size)
         for index, raw in zip(rows, feed.batches(rows), strict=True):
@@ -139,6 +138,8 @@ def extract(
             for layer, values in pooled.items():
                 writers[layer][int(index[0]) : int(index[-1]) + 1] = values.cpu().numpy()
             bar.update(len(index))
+        cost["seconds"] = time.perf_counter() - began
+        cost["cells_per_second"] = len(dataset) / cost["seconds"]
     return Extracted(len(dataset), time.perf_counter() - began, told)
 
 
@@ -167,8 +168,8 @@ def write_features(dataset: CellDataset, measured: Measured, path: str | os.Path
     if not np.isfinite(values).all():
         bad = [n for n, ok in zip(measured.names, np.isfinite(values).all(0), strict=True) if not ok]
         raise DatasetError(f"{path}: {len(bad)} features hold NaN or infinite values, e.g. {bad[:3]}; nothing was written.")
-    facts = {**measured.facts, **facts, "dataset": dataset.sha256}
-    with _writing(Path(path), dataset, measured.names, facts, measured.obs, measured.obsm) as x:
+    parts = [measured.facts, facts, {"dataset": dataset.sha256}]
+    with _writing(Path(path), dataset, measured.names, parts, measured.obs, measured.obsm) as x:
         x[:] = values
 
 
@@ -177,7 +178,7 @@ def _writing(
     path: Path,
     dataset: CellDataset,
     names: list[str],
-    facts: dict[str, Any],
+    facts: list[dict[str, Any]],
     more_obs: dict[str, np.ndarray] | None = None,
     more_obsm: dict[str, np.ndarray] | None = None,
 ) -> Iterator[h5py.Dataset]:
@@ -192,7 +193,8 @@ def _writing(
         yield x
         write_elem(store, "obs", table)
         write_elem(store, "var", pd.DataFrame(index=names))
-        uns = {"pci": {**{k: v for k, v in facts.items() if v is not None}, "version": pci_core.__version__}}
+        known = {k: v for part in facts for k, v in part.items() if v is not None}  # read now: what the work cost is known at its end
+        uns = {"pci": {**known, "version": pci_core.__version__}}
         write_elem(store, "uns", uns)
         spatial = {"spatial": table[["x", "y"]].to_numpy("float64")} if {"x", "y"} <= set(table) else {}
         for empty in ("layers", "obsp", "varp", "varm"):

@@ -1,20 +1,14 @@
 """Run: the steps from a recipe to features, each made once, kept under ``runs/<recipe>/`` and reused.
 
-Every step writes to a temporary name and renames, keeps the hash of what it was made from
-(``steps/<name>.json``), is skipped while that is unchanged and made again when it is not. Two
-processes that want the same step wait for one another.
+Every step writes to a temporary name and renames; see `pci_core.steps` for when it is made again.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +16,10 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from pci_core import pretrained
 from pci_core import recipe as recipes
-from pci_core.baselines.pixels import pixels
+from pci_core.analysis.classify import independent_groups, scorable
+from pci_core.baselines.compute import compute
 from pci_core.cells import CROPS, TABLE, CellDataset
 from pci_core.data.authors import toy_cells
 from pci_core.data.duloc import duloc_cells
@@ -33,45 +29,17 @@ from pci_core.device import choose_device, choose_precision
 from pci_core.errors import CheckpointError, StaleError, unknown_name
 from pci_core.features import check_channels, extract, read_features, write_features
 from pci_core.imaging.build import build_cells
-from pci_core.model import KINDS, LAYERS, Model, build
+from pci_core.model import KINDS, LAYERS, Model, SourceCellEncoder, build
+from pci_core.names import FeatureName, parse_feature_name
 from pci_core.painting import Painted, paint
 from pci_core.recipe import Recipe
-from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256, locked, sweep_temporaries, write_json
-from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, train
+from pci_core.steps import Steps
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
+from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, train, training_key
 from pci_core.weights import load_safetensors
 
 CELLS_CODE = 1  # raise it when simulation, segmentation or cropping change what they give
-_NAME = re.compile(r"(?:(untrained|autoencoder)_)?(conv[1-5])(?:_(mean))?")
-
-
-@dataclass(frozen=True)
-class FeatureName:
-    """A feature set's name taken apart, e.g. ``autoencoder_conv3_mean``."""
-
-    model: str  # "pci", "untrained", "autoencoder" or "" where no network is involved
-    layer: str
-    pooling: str
-
-
-def parse_feature_name(name: str) -> FeatureName:
-    """Take a feature set's name apart.
-
-    Raises
-    ------
-    UnknownNameError
-        With the nearest names there are.
-    """
-    if name == "pixels":
-        return FeatureName("", "", "mean")
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise unknown_name("feature set", name, feature_names())
-    return FeatureName(match[1] or "pci", match[2], match[3] or "max")
-
-
-def feature_names() -> list[str]:
-    """Return the names of all feature sets (each layer also with ``_mean`` behind it)."""
-    return [*LAYERS, *(f"{m}_{layer}" for m in ("untrained", "autoencoder") for layer in LAYERS), "pixels"]
+BASELINES_CODE = 1  # raise it when a baseline changes what it gives
 
 
 class Run:
@@ -85,7 +53,10 @@ class Run:
         Folder of all runs; ``PCI_RUNS`` or ``runs`` by default.
     training : dict, optional
         Keys of the recipe's ``training`` section to change, e.g. ``{"epochs": 3, "seed": 1}``. What
-        they make is kept beside the recipe's own, under a name that says so.
+        they make is kept beside the recipe's own, under a name that says so. With any change features
+        come from a network trained here; ``{"pretrained": ""}`` asks for that and nothing else.
+    vgg16_weights : path-like, optional
+        VGG16 weights to use instead of torch's public ImageNet file.
     device, precision : str
         See `pci_core.device`.
     jobs : int
@@ -106,6 +77,7 @@ class Run:
         runs: str | os.PathLike[str] | None = None,
         *,
         training: dict[str, Any] | None = None,
+        vgg16_weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
         jobs: int = -1,
@@ -113,13 +85,35 @@ class Run:
     ) -> None:
         base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe)
         changed = {k: v for k, v in (training or {}).items() if v is not None}
+        if changed:
+            changed.setdefault("pretrained", "")
+        self._base, self._changed = base, changed
         self.recipe = base.replace(training=changed) if changed else base
-        differ = {k: v for k, v in asdict(self.recipe.training).items() if v != getattr(base.training, k)}
+        differ = {k: v for k, v in training_key(self.recipe.training).items() if v != getattr(base.training, k)}
+        differ |= {"epochs": self.recipe.training.epochs} if self.recipe.training.epochs != base.training.epochs else {}
         self.variant = "".join(f"+{k}={v}" for k, v in sorted(differ.items()))
+        self._scratch = "+scratch" if base.training.pretrained and not self.recipe.training.pretrained and not differ else ""
+        self._label = ""
+        self.vgg16_weights = Path(vgg16_weights) if vgg16_weights else None
         self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
         self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet
+        self.steps = Steps(self.folder / "steps")
+
+    def with_seed(self, seed: int) -> Run:
+        """Return the same run with another seed of the training, on its own cells."""
+        return self._again(training={**self._changed, "seed": seed, "pretrained": ""})
+
+    def with_label(self, label: str) -> Run:
+        """Return the same run with another column to predict."""
+        other = self._again(recipe=replace(self._base, label=label), training=self._changed)
+        other._label = f"+label={label}"
+        return other
+
+    def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
+        return Run(recipe or self._base, self.folder.parent, training=training, vgg16_weights=self.vgg16_weights,
+                   device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
 
     # --- steps
 
@@ -152,7 +146,7 @@ class Run:
                 truth = pd.read_parquet(root / "truth.parquet")
                 build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
 
-        self._step("cells", inputs, [out / CROPS, out / TABLE], make)
+        self.steps.make("cells", inputs, [out / CROPS, out / TABLE], make)
         self._check_unchanged("cells", out)
         return CellDataset(out)
 
@@ -171,9 +165,8 @@ class Run:
             with atomic_path(out, folder=True) as temporary:
                 simulate(self.recipe.source, temporary, jobs=self.jobs, progress=not self.quiet)
 
-        self._step(
-            "fields", {"recipe": self.recipe.section_hash("source"), "code": CELLS_CODE}, [out / "fields.csv", out / "truth.parquet"], make
-        )
+        inputs = {"recipe": self.recipe.section_hash("source"), "code": CELLS_CODE}
+        self.steps.make("fields", inputs, [out / "fields.csv", out / "truth.parquet"], make)
         return read_field_table(out / "fields.csv", self.recipe)
 
     def model(self, kind: str = "pci") -> Model:
@@ -188,14 +181,14 @@ class Run:
         dataset = self.cells()
         out = self.folder / "models" / f"{kind}{self.variant}"
         fixed: dict[str, Any] = {"name": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
-        fixed["training"] = {k: v for k, v in asdict(self.recipe.training).items() if k != "epochs"}
+        fixed["training"] = training_key(self.recipe.training)
         inputs = {**fixed, "epochs": self.recipe.training.epochs}
 
         def make() -> None:
             # named by what it is made from, so that a cut training is found again and never mixed with another
             cut = {**fixed, "precision": self.dtype}
             work = out.parent / f".training-{kind}-{content_hash(cut)[:12]}"
-            with locked(self.folder / "steps" / f"{work.name}.lock"):  # the same with more epochs works in the same folder
+            with self.steps.locked(work.name):  # the same with more epochs works in the same folder
                 with as_storage_error(work):
                     work.mkdir(parents=True, exist_ok=True)
                 self._start_from_shorter(work, cut)
@@ -204,7 +197,7 @@ class Run:
                     shutil.copytree(work, temporary, dirs_exist_ok=True)
                 shutil.rmtree(work)
 
-        self._step(f"models/{out.name}", inputs, [out / WEIGHTS], make)
+        self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make)
         return out
 
     def features(self, names: str | Sequence[str] = LAYERS) -> dict[str, anndata.AnnData]:
@@ -213,7 +206,7 @@ class Run:
         Parameters
         ----------
         names : str or sequence of str
-            ``conv1`` … ``conv5``, with ``untrained_`` or ``autoencoder_`` before, ``_mean`` behind; ``pixels``.
+            See `pci_core.names.feature_names`.
         """
         paths = self.feature_files(names)
         dataset = self.cells()
@@ -222,15 +215,16 @@ class Run:
     def feature_files(self, names: str | Sequence[str] = LAYERS) -> dict[str, Path]:
         """Make feature sets where needed and return their ``.h5ad`` files."""
         wanted = {name: parse_feature_name(name) for name in ([names] if isinstance(names, str) else names)}
-        paths = {name: self.folder / "features" / f"{name}{self.variant if parsed.model else ''}.h5ad" for name, parsed in wanted.items()}
-        together: dict[tuple[str, str], list[str]] = {}
+        paths = {name: self.folder / "features" / f"{name}{self._suffix(parsed)}.h5ad" for name, parsed in wanted.items()}
+        together: dict[tuple[str, ...], list[str]] = {}
         for name, parsed in wanted.items():
-            together.setdefault((parsed.model, parsed.pooling), []).append(name)
-        for (model, pooling), group in together.items():
-            if model:
-                self._network_features(model, pooling, {wanted[n].layer: paths[n] for n in group})
+            strategy = parsed.layer.rpartition("_")[2] if parsed.family == "vgg16" else ""
+            together.setdefault((parsed.family, parsed.pooling, strategy), []).append(name)
+        for (family, pooling, _), group in together.items():
+            if wanted[group[0]].is_network:
+                self._network_features(family, pooling, {wanted[n].layer: paths[n] for n in group})
             else:
-                self._pixel_features(paths[group[0]])
+                self._baseline_features({n: paths[n] for n in group})
         return paths
 
     def paint(self, sources: np.ndarray, targets: np.ndarray, kind: str = "pci") -> Painted:
@@ -247,44 +241,71 @@ class Run:
 
     # --- how steps are made
 
+    def _suffix(self, name: FeatureName) -> str:
+        """Return what is added to a feature set's name: how its network differs from the recipe's own."""
+        if name.family in KINDS:
+            return self.variant + self._scratch
+        if name.family == "supervised":
+            return self.variant + self._label
+        return self.variant if name.family == "untrained" else ""
+
     def _network_features(self, kind: str, pooling: str, paths: dict[str, Path]) -> None:
         dataset, spec = self.cells(), self.recipe.training
-        untrained = kind == "untrained"
-        weights = None if untrained else self.train(kind) / WEIGHTS
         facts: dict[str, Any] = {"model": kind, "recipe": self.recipe.name, "simulated": self.recipe.simulated}
-        facts["weights"] = f"Glorot, seed {spec.seed}, width {spec.width:g}" if weights is None else file_sha256(weights)
+        weights: Path | None = None
+        if kind == "untrained":
+            facts["weights"] = f"Glorot, seed {spec.seed}, width {spec.width:g}"
+        else:
+            weights = pretrained.path_of(spec.pretrained, kind) if spec.pretrained else self.train(kind) / WEIGHTS
+            facts["weights"] = file_sha256(weights)
+            facts |= {"pretrained": spec.pretrained} if spec.pretrained else {}
         inputs = {**facts, "dataset": dataset.sha256, "pooling": pooling, "preprocess": asdict(self.recipe.preprocess)}
         if self.precision != "auto":
             inputs["precision"] = self.precision
-        todo = {layer: p for layer, p in paths.items() if not self._made(f"features/{p.stem}", inputs, [p])}
-        if not todo:
-            return
+        steps = {f"features/{p.stem}": (layer, p) for layer, p in paths.items()}
 
-        def make() -> None:
-            if weights is None:
-                model, trained = build("pci", dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed), None
-            else:
-                model, card = load_model(weights)
-                trained = [c["name"] for c in card["channels"]]
-            check_channels(dataset, model.source, trained, kind)
-            extract(dataset, model.source, todo, self.recipe.preprocess, facts, pooling=pooling, device=self.device,
+        def make(todo: list[str]) -> None:
+            encoder, trained = self._encoder(weights)
+            check_channels(dataset, encoder, trained, kind)
+            outputs = dict(steps[name] for name in todo)
+            extract(dataset, encoder, outputs, self.recipe.preprocess, facts, pooling=pooling, device=self.device,
                     precision=self.precision, quiet=self.quiet, prefix=kind)  # fmt: skip
 
-        with locked(self.folder / "steps" / f"{kind}.lock"):
-            todo = {layer: p for layer, p in todo.items() if not self._made(f"features/{p.stem}", inputs, [p])}
-            if todo:
-                self._clean(next(iter(todo.values())).parent)
-                make()
-                for path in todo.values():
-                    self._stamp(f"features/{path.stem}", inputs, [path])
+        self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind)
 
-    def _pixel_features(self, path: Path) -> None:
-        dataset = self.cells()
-        inputs = {"dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
-        facts = {"recipe": self.recipe.name, "simulated": self.recipe.simulated}
-        self._step(
-            f"features/{path.stem}", inputs, [path], lambda: write_features(dataset, pixels(dataset, self.recipe.preprocess), path, facts)
-        )
+    def _encoder(self, weights: Path | None) -> tuple[SourceCellEncoder, list[str] | None]:
+        """Return an encoder and the names of the channels it was trained on, None for random weights."""
+        if weights is None:
+            dataset, spec = self.cells(), self.recipe.training
+            return build("pci", dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed).source, None
+        if self.recipe.training.pretrained:
+            encoder, card = pretrained.load_encoder(weights, self.recipe.preprocess)
+        else:
+            model, card = load_model(weights)
+            encoder = model.source
+        return encoder, [c["name"] for c in card["channels"]]
+
+    def _baseline_features(self, paths: dict[str, Path]) -> None:
+        dataset, recipe = self.cells(), self.recipe
+        family = parse_feature_name(next(iter(paths))).family
+        facts = {"recipe": recipe.name, "simulated": recipe.simulated}
+        inputs: dict[str, Any] = {**facts, "dataset": dataset.sha256, "preprocess": asdict(recipe.preprocess), "code": BASELINES_CODE}
+        group = ""
+        if family == "supervised":
+            dataset.require(recipe.label)
+            group = recipe.group or independent_groups(dataset.table[scorable(dataset.table, recipe.label)], recipe.label)
+            inputs |= {"label": recipe.label, "group": group, "seed": recipe.training.seed}
+        if family == "vgg16":
+            inputs["weights"] = file_sha256(self.vgg16_weights) if self.vgg16_weights else "ImageNet"
+        steps = {f"features/{p.stem}": (name, p) for name, p in paths.items()}
+
+        def make(todo: list[str]) -> None:
+            made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
+                           device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
+            for name, measured in made.items():
+                write_features(dataset, measured, paths[name], facts)
+
+        self.steps.make_all({step: [p] for step, (_, p) in steps.items()}, inputs, make, family)
 
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
         """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same."""
@@ -305,43 +326,10 @@ class Run:
     def _field_table(self) -> tuple[pd.DataFrame, Path]:
         return read_field_table((self.recipe.folder or Path()) / self.recipe.source.path, self.recipe)
 
-    def _step(self, name: str, inputs: dict[str, Any], files: list[Path], make: Callable[[], None]) -> None:
-        if self._made(name, inputs, files):
-            return
-        with locked(self.folder / "steps" / f"{name}.lock"):
-            if not self._made(name, inputs, files):  # another process may have made it while we waited
-                self._clean(files[0].parent.parent)
-                make()
-                self._stamp(name, inputs, files)
-
-    def _clean(self, folder: Path) -> None:
-        for path in sweep_temporaries(folder):
-            print(f"removed what a killed process left: {path}", file=sys.stderr)
-
-    def _made(self, name: str, inputs: dict[str, Any], files: Iterable[Path]) -> bool:
-        stamp = self._read_stamp(name)
-        return stamp is not None and stamp["made_from"] == content_hash(inputs) and all(f.exists() for f in files)
-
-    def _read_stamp(self, name: str) -> dict[str, Any] | None:
-        try:
-            return dict(json.loads((self.folder / "steps" / f"{name}.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):  # the lock will say what is wrong with the folder
-            return None
-
-    def _stamp(self, name: str, inputs: dict[str, Any], files: list[Path]) -> None:
-        seen = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-        content = {
-            "made_from": content_hash(inputs),
-            "inputs": inputs,
-            "files": seen,
-            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        write_json(self.folder / "steps" / f"{name}.json", content)
-
     def _check_unchanged(self, name: str, folder: Path) -> None:
         """Compare size and time of the files with the stamp; only where they differ, their hashes."""
-        stamp = self._read_stamp(name)
-        assert stamp is not None  # _step has just made or found it
+        stamp = self.steps.stamp(name)
+        assert stamp is not None  # the step has just made or found it
         for file, seen in stamp["files"].items():
             stat = (folder / file).stat()
             if [stat.st_size, stat.st_mtime_ns] != seen and file_sha256(folder / file) != CellDataset(folder).info["files"][file]:

@@ -29,7 +29,7 @@ from pci_core.feed import Feed
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
 from pci_core.preprocess import flip, preprocess
-from pci_core.recipe import Recipe
+from pci_core.recipe import Recipe, Training
 from pci_core.storage import atomic_path, write_text
 from pci_core.weights import load_safetensors, save_safetensors
 
@@ -105,7 +105,7 @@ def train(
     scaler = torch.amp.GradScaler(where.type, enabled=dtype == torch.float16)
     config = {
         "architecture": model.architecture,
-        "training": {k: v for k, v in asdict(spec).items() if k != "epochs"},  # more epochs go on from fewer
+        "training": training_key(spec),
         "preprocess": asdict(recipe.preprocess),
         "dataset": dataset.sha256,
         "precision": str(dtype).removeprefix("torch."),
@@ -130,7 +130,7 @@ def train(
         epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
         seen = state["seen"]
         total.copy_(state["total"])
-    elif spec.seed is not None:
+    else:
         torch.manual_seed(spec.seed)
 
     def save() -> None:
@@ -254,6 +254,11 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
             f"{path}: the weights do not fit the architecture of their card ({str(error)[:200]}). Train again."
         ) from error
     return model.eval(), card
+
+
+def training_key(spec: Training) -> dict[str, Any]:
+    """Return what fixes a training but for its length: more epochs go on from fewer."""
+    return {k: v for k, v in asdict(spec).items() if k not in ("epochs", "pretrained")}
 
 
 def _prepare(raw: torch.Tensor, flips: torch.Tensor, recipe: Recipe, n_protein: int) -> tuple[torch.Tensor, torch.Tensor]:

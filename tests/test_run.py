@@ -13,7 +13,8 @@ import pytest
 
 from pci_core import run as run_module
 from pci_core.errors import DatasetError, ImageError, RecipeError, StaleError, StorageError, UnknownNameError
-from pci_core.run import Run, feature_names, parse_feature_name
+from pci_core.names import feature_names, parse_feature_name
+from pci_core.run import Run
 
 
 @pytest.fixture

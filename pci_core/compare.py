@@ -1,0 +1,160 @@
+"""Every rival on the same cells: gather feature sets of a run by name, score them, keep tables of scores and costs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata
+import pandas as pd
+
+from pci_core.analysis.benchmark import CLASSIFIERS, KS, Benchmark, benchmark
+from pci_core.analysis.join import read_table
+from pci_core.errors import RecipeError, WeightsUnavailableError
+from pci_core.model import LAYERS
+from pci_core.names import parse_feature_name
+from pci_core.run import Run
+
+DEFAULT_SETS = (
+    *LAYERS, *(f"untrained_{layer}" for layer in LAYERS), *(f"autoencoder_{layer}" for layer in LAYERS),
+    "pixels", "classic", "designed", "cellprofiler", "vgg16_block4_conv1_protein", "supervised",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison found.
+
+    Attributes
+    ----------
+    benchmark : Benchmark
+        Scores, recalls by class, confusion matrices, what was left out.
+    sets : DataFrame
+        One row a feature set: ``features, n_features, n_cells, cells_per_second, seconds, hardware, note``;
+        `note` says why a set is missing.
+    feature_sets : dict of str to AnnData
+        By name; of several seeds the first.
+    """
+
+    benchmark: Benchmark
+    sets: pd.DataFrame
+    feature_sets: dict[str, anndata.AnnData]
+
+
+def gather(run: Run, names: Sequence[str], seeds: Sequence[int] = ()) -> tuple[dict[str, list[anndata.AnnData]], dict[str, str]]:
+    """Make feature sets where needed; with several seeds, one of each training.
+
+    Parameters
+    ----------
+    run : Run
+    names : sequence of str
+        See `pci_core.names.feature_names`.
+    seeds : sequence of int
+        Seeds of the training: each trains on the run's own cells. Empty: the run as it is.
+
+    Returns
+    -------
+    found : dict of str to list of AnnData
+    missing : dict of str to str
+        Names of sets whose weights could not be had, and why.
+    """
+    found: dict[str, list[anndata.AnnData]] = {name: [] for name in names}
+    missing: dict[str, str] = {}
+    with_seed = [n for n in names if parse_feature_name(n).is_network or n == "supervised"]
+    for runner in [run.with_seed(s) for s in seeds] or [run]:
+        wanted = list(names) if runner is run else with_seed
+        for name, adata in _available(runner, wanted, missing).items():
+            found[name].append(adata)
+    if seeds:  # the sets that no seed changes
+        for name, adata in _available(run, [n for n in names if n not in with_seed], missing).items():
+            found[name].append(adata)
+    return {name: sets for name, sets in found.items() if sets}, missing
+
+
+def _available(run: Run, names: Sequence[str], missing: dict[str, str]) -> dict[str, anndata.AnnData]:
+    vgg16 = [n for n in names if parse_feature_name(n).family == "vgg16"]
+    out = run.features([n for n in names if n not in vgg16])
+    try:
+        out |= run.features(vgg16)
+    except WeightsUnavailableError as error:
+        missing.update(dict.fromkeys(vgg16, str(error)))
+    return out
+
+
+def compare(
+    run: Run,
+    names: Sequence[str] = DEFAULT_SETS,
+    *,
+    label: str | None = None,
+    tables: Mapping[str, str | os.PathLike[str]] | None = None,
+    classifiers: Sequence[str] = CLASSIFIERS,
+    ks: Sequence[int] = KS,
+    leave_out_protein: bool = False,
+    seeds: Sequence[int] = (),
+    stem: str = "benchmark",
+) -> Compared:
+    """Score feature sets of the same cells and keep the tables in the run's folder.
+
+    Parameters
+    ----------
+    run : Run
+    names : sequence of str
+        Feature sets to make and compare.
+    label : str, optional
+        Column to predict; the recipe's by default.
+    tables : mapping of str to path-like, optional
+        A user's own feature tables by name, see `pci_core.analysis.join.read_table`.
+    classifiers, ks, leave_out_protein
+        See `pci_core.analysis.benchmark.benchmark`.
+    seeds : sequence of int
+        See `gather`.
+    stem : str
+        Of the files in ``tables/``.
+
+    Returns
+    -------
+    Compared
+
+    Raises
+    ------
+    RecipeError
+        No feature set is left to compare.
+    """
+    label = label or run.recipe.label
+    run.cells().require(label)  # told now, before hours of work
+    own = {name: read_table(path) for name, path in (tables or {}).items()}
+    runner = run if label == run.recipe.label else run.with_label(label)
+    found, missing = gather(runner, names, seeds)
+    for name, why in missing.items():
+        if not run.quiet:
+            print(f"{name} is left out: {why}", file=sys.stderr)
+    sets: dict[str, anndata.AnnData | list[anndata.AnnData]] = {n: s if len(s) > 1 else s[0] for n, s in found.items()}
+    if not sets and not own:
+        raise RecipeError(f"no feature set to compare: {'; '.join(f'{n}: {w}' for n, w in missing.items()) or 'none was named'}.")
+    scored = benchmark(
+        {**sets, **own}, label, group=run.recipe.group, ks=ks, classifiers=classifiers, leave_out_protein=leave_out_protein,
+        jobs=run.jobs, quiet=run.quiet,
+    )  # fmt: skip
+    costs = pd.DataFrame([_cost(n, s[0]) for n, s in found.items()] + [_cost(n, a) for n, a in own.items()])
+    absent = pd.DataFrame({"features": list(missing), "note": list(missing.values())})
+    table = pd.concat([costs, absent], ignore_index=True)
+    scored.save(run.folder / "tables", stem)
+    from pci_core.analysis.classify import save_table
+
+    save_table(table, run.folder / "tables" / f"{stem}_sets")
+    return Compared(scored, table, {**{n: s[0] for n, s in found.items()}, **own})
+
+
+def _cost(name: str, adata: anndata.AnnData) -> dict[str, object]:
+    facts = adata.uns.get("pci", {})
+    row: dict[str, object] = {"features": name, "n_features": adata.n_vars, "n_cells": adata.n_obs}
+    return row | {k: facts.get(k) for k in ("cells_per_second", "seconds", "hardware")} | {"note": facts.get("note", "")}
+
+
+def parse_table(text: str) -> tuple[str, Path]:
+    """Take ``name=path`` or a path alone apart; the name of a path alone is its stem."""
+    name, sign, path = text.partition("=")
+    return (name, Path(path)) if sign else (Path(text).stem, Path(text))

@@ -1,0 +1,87 @@
+"""Steps of a run: each made once, kept with the hash of what it was made from, and reused.
+
+A step is skipped while its inputs are unchanged and made again when they are not. Two processes that
+want the same step wait for one another.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pci_core.storage import content_hash, locked, sweep_temporaries, write_json
+
+
+class Steps:
+    """The stamps of a run's steps, ``<folder>/<name>.json``.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the stamps and locks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, name: str, inputs: Mapping[str, Any], files: list[Path], work: Callable[[], None]) -> None:
+        """Do the work of a step unless it was done with the same inputs and its files are there."""
+        self.make_all({name: files}, inputs, lambda _: work(), name)
+
+    def make_all(
+        self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any], work: Callable[[list[str]], None], lock: str | None = None
+    ) -> None:
+        """Make several steps in one pass: `work` gets the names of those that are not there yet.
+
+        Parameters
+        ----------
+        steps : mapping of str to list of Path
+            Files of each step by name.
+        inputs : mapping
+            What they are made from, plain values.
+        work : callable
+            Called at most once, with the names to make.
+        lock : str, optional
+            Name of the lock; by default that of the first step.
+        """
+        if not self._missing(steps, inputs):
+            return
+        with self.locked(lock or next(iter(steps))):
+            todo = self._missing(steps, inputs)  # another process may have made them while we waited
+            if todo:
+                first = steps[todo[0]][0]
+                for folder in (first.parent, first.parent.parent):  # a step's output is a file, or a folder of files
+                    for path in sweep_temporaries(folder):
+                        print(f"removed what a killed process left: {path}", file=sys.stderr)
+                work(todo)
+                for name in todo:
+                    self._stamp(name, inputs, steps[name])
+
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Hold the lock of a step."""
+        return locked(self.folder / f"{name}.lock")
+
+    def is_made(self, name: str, inputs: Mapping[str, Any], files: Iterable[Path]) -> bool:
+        """Tell whether a step was made with these inputs and its files are there."""
+        stamp = self.stamp(name)
+        return stamp is not None and stamp["made_from"] == content_hash(inputs) and all(f.exists() for f in files)
+
+    def stamp(self, name: str) -> dict[str, Any] | None:
+        """Return what is noted of a step: ``made_from, inputs, files`` (size and time of each), ``made``."""
+        try:
+            return dict(json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):  # the lock will say what is wrong with the folder
+            return None
+
+    def _missing(self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any]) -> list[str]:
+        return [name for name, files in steps.items() if not self.is_made(name, inputs, files)]
+
+    def _stamp(self, name: str, inputs: Mapping[str, Any], files: list[Path]) -> None:
+        seen = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_json(self.folder / f"{name}.json", {"made_from": content_hash(inputs), "inputs": inputs, "files": seen, "made": made})
