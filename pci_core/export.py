@@ -119,3 +119,9 @@ def _card_lines(path: Path, card: dict[str, Any]) -> list[str]:
             }
             lines.append(f"| own {way} | {' | '.join(entries[layer] for layer in LAYERS)} |")
     return lines
+
+
+if __name__ == "__main__":
+    from pci_core.storage import write_text
+
+    write_text("book/pretrained.md", cards_page())
