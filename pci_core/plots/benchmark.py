@@ -8,11 +8,11 @@ cell itself, so its figures stand beside ours of that kind only.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,13 +20,13 @@ from pci_core.errors import CellTableError
 from pci_core.plots import style
 
 _NEEDED = ("features", "classifier", "k", "left_out", "accuracy", "low", "high", "n_cells")
-_INTERVALS = "Bars: 95 % intervals"
+_INTERVALS = "bars: 95\u00a0% intervals"
 _VGG16 = re.compile(r"vgg16_(block\d_conv\d|fc1)_(\w+)")
 _LAYERS = [f"block{b}_conv{c}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for c in range(1, n + 1)]
 _STRATEGIES = {
     "protein": ("protein as grey", style.BLUE, "o", "-"),
     "channels": ("each channel as grey, concatenated", style.GREEN, "s", "--"),
-    "rgb": ("channels mapped to RGB", style.PURPLE, "^", ":"),
+    "rgb": ("channels mapped to RGB", style.PURPLE, "^", "-."),
 }
 _MARKS = {  # classifier: colour, marker
     "knn": (style.BLUE, "o"), "logistic": (style.GREEN, "s"), "forest": (style.PURPLE, "^"), "end_to_end": (style.BLACK, "*"),
@@ -39,17 +39,22 @@ def _error(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _ways(left_out: pd.Series) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and fill for each way of leaving out: the paper's open, those without leaks filled."""
-    filled = zip(style.leak_free(left_out), ((style.BLUE, "o"), (style.GREEN, "s"), (style.PURPLE, "^")), strict=False)
-    return {"cell": ("#555555", "o", "white"), **{name: (colour, marker, colour) for name, (colour, marker) in filled}}
+    """Colour, marker and fill for each way of leaving out in the table: the paper's open, those without leaks filled."""
+    marks = ((style.BLUE, "o"), (style.GREEN, "s"), (style.PURPLE, "^"))
+    names = style.leak_free(left_out)
+    if len(names) > len(marks):
+        raise CellTableError(f"{len(names)} ways of leaving out besides the cell ({', '.join(names)}); a figure shows up to {len(marks)}.")
+    out = {"cell": ("#555555", "o", "white")} if (left_out == "cell").any() else {}
+    return out | {name: (colour, marker, colour) for name, (colour, marker) in zip(names, marks, strict=False)}
 
 
-def _paper_mark(axes: Axes, x: float | Sequence[float], y: float | Sequence[float]) -> None:
-    axes.plot(x, y, "D", mfc="none", mec=style.PAPER, mew=1.3, ms=6, zorder=4)
+def _known(figures: Mapping[Any, float] | None) -> dict[Any, float]:
+    """Those of the paper's figures that there are."""
+    return {name: value for name, value in (figures or {}).items() if value == value}
 
 
-def _paper_handle() -> Line2D:
-    return Line2D([], [], ls="", marker="D", mfc="none", mec=style.PAPER, mew=1.3, ms=6, label=style.PAPER_LABEL)
+def _legend_end(paper: bool, chance: float | None) -> list[Line2D]:
+    return ([style.paper_handle()] if paper else []) + ([style.chance_handle(chance)] if chance is not None else [])
 
 
 def _order(scores: pd.DataFrame) -> list[str]:
@@ -87,7 +92,7 @@ def feature_set_accuracy(
     classifier : str
         Which of the table's classifiers to show.
     k : int or None
-        Which k; None to take whatever there is.
+        Which k of kNN; None to take whatever there is.
     note : str
         On which cells, e.g. ``SIMULATED cells``.
 
@@ -102,34 +107,32 @@ def feature_set_accuracy(
     CellTableError
         No row to show, or two for one place.
     """
+    k = k if classifier == "knn" else None
     scores = style.pick(scores, _NEEDED, classifier=classifier, k=k)
     style.once(scores, "features", "left_out")
-    paper, why = dict(paper or {}), dict(missing or {})
-    order = _order(scores)
-    why = {**{name: "not computed on these cells" for name in paper}, **why}
+    paper, order = _known(paper), _order(scores)
+    why = {**{name: "not computed on these cells" for name in paper}, **(missing or {})}
     absent = [name for name in why if name not in order]
     figure = Figure(figsize=(9.5, 0.31 * (len(order) + len(absent)) + 1.7), layout="constrained")
     axes = figure.subplots()
     ways = _ways(scores["left_out"])
-    shown = [w for w in ways if (scores["left_out"] == w).any()]
-    step = 0.36 / max(len(shown) - 1, 1)
+    top = 0.18 if len(ways) > 1 else 0.0
+    step = 2 * top / max(len(ways) - 1, 1)
     handles = []
-    for i, way in enumerate(shown):
+    for i, (way, (colour, marker, fill)) in enumerate(ways.items()):
         rows = scores[scores["left_out"] == way]
-        colour, marker, fill = ways[way]
-        y = np.array([order.index(name) for name in rows["features"]]) + (i * step - 0.18 if len(shown) > 1 else 0)
+        y = np.array([order.index(name) for name in rows["features"]]) + i * step - top
         axes.errorbar(rows["accuracy"], y, xerr=_error(rows), fmt=marker, ms=5.5, color=colour, mfc=fill, elinewidth=1.2, zorder=3)
         handles.append(Line2D([], [], marker=marker, color=colour, mfc=fill, ms=5.5, lw=1.2, label=style.left_out_label(way)))
     names = [*order, *absent]
     for name, value in paper.items():
-        _paper_mark(axes, value, names.index(name) - (0.18 if len(shown) > 1 else 0))
+        style.paper_mark(axes, value, names.index(name) - top)
     for name in absent:
-        axes.text(0.01, names.index(name), why[name], fontsize=8, style="italic", color="#555555", va="center")
+        axes.text(0.01, names.index(name), why[name], fontsize=8, style="italic", color="#555555", va="center", backgroundcolor="white")
     axes.axvline(chance, color="black", lw=1, ls=":", zorder=1)
-    handles.append(Line2D([], [], color="black", lw=1, ls=":", label=f"chance ({chance:.2f})"))
     style.set_names(axes, names)
-    table = scores.pivot(index="features", columns="left_out", values="accuracy")[shown]
-    for x, way in zip(1.03 + 0.055 * np.arange(len(shown)), shown, strict=True):
+    table = scores.pivot(index="features", columns="left_out", values="accuracy")
+    for x, way in zip(1.035 + 0.065 * np.arange(len(ways)), ways, strict=True):
         colour = ways[way][0]
         axes.text(x, 1.0, way.replace("_", "\n"), fontsize=8, color=colour, ha="center", va="bottom", transform=axes.transAxes)
         for name in order:
@@ -137,8 +140,7 @@ def feature_set_accuracy(
             axes.text(x, names.index(name), text, fontsize=8, color=colour, ha="center", va="center", transform=axes.get_yaxis_transform())
     axes.set(xlim=(0, 1), xlabel=f"balanced accuracy, {style.CLASSIFIERS.get(classifier, classifier)}{f', k = {k}' if k else ''}")
     axes.grid(axis="x", lw=0.4, zorder=0)
-    figure.suptitle(title, fontsize=10)
-    figure.legend(handles=[*handles, *([_paper_handle()] if paper else [])], loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    style.head(figure, title, handles + _legend_end(bool(paper), chance))
     style.caption(figure, scores, note, _INTERVALS)
     return figure
 
@@ -171,13 +173,14 @@ def vgg16_layers(
     CellTableError
         No row of VGG16, e.g. because the weights were not to be had.
     """
+    k = k if classifier == "knn" else None
     scores = style.pick(scores, _NEEDED, classifier=classifier, k=k)
     parts = scores["features"].str.extract(_VGG16)
     scores = scores.assign(layer=parts[0], strategy=parts[1])[parts[0].notna()]
     if scores.empty:
         raise CellTableError("no scores of VGG16 to draw; make its feature sets first (they need the ImageNet weights).")
     style.once(scores, "features", "left_out")
-    ways = [w for w in _ways(scores["left_out"]) if (scores["left_out"] == w).any()]
+    ways = list(_ways(scores["left_out"]))
     figure = Figure(figsize=(10, 2.5 * len(ways) + 1.5), layout="constrained")
     panels = figure.subplots(len(ways), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
     place = {**{layer: float(i) for i, layer in enumerate(_LAYERS)}, "fc1": len(_LAYERS) + 0.4}
@@ -188,13 +191,13 @@ def vgg16_layers(
             rows = scores[(scores["left_out"] == way) & (scores["strategy"] == strategy)]
             shift = 0.16 * (i - (len(shown) - 1) / 2)
             for part, ls in ((rows[rows["layer"] != "fc1"], line), (rows[rows["layer"] == "fc1"], "")):
-                part = part.assign(x=part["layer"].map(place)).sort_values("x")
+                part = part.assign(x=part["layer"].map(place).astype(float)).sort_values("x")
                 axes.errorbar(part["x"] + shift, part["accuracy"], _error(part), color=colour, marker=marker, ms=5, ls=ls, lw=1.4,
                               elinewidth=1, label=label if ls else None)  # fmt: skip
-        for name, value in (paper or {}).items():
+        for name, value in _known(paper).items():
             match = _VGG16.fullmatch(name)
             if match and way == "cell":
-                _paper_mark(axes, place[match[1]], value)
+                style.paper_mark(axes, place[match[1]], value)
         if chance is not None:
             axes.axhline(chance, color="black", lw=1, ls=":")
         for last in (1.5, 3.5, 6.5, 9.5):
@@ -204,11 +207,7 @@ def vgg16_layers(
         axes.set(ylabel="balanced accuracy", ylim=(0, 1))
         axes.grid(axis="y", lw=0.4)
     panels[-1].set_xticks(list(place.values()), [name.replace("_", "\n") for name in _LAYERS] + ["fc1,\n224 px"], fontsize=8)
-    handles = list(panels[0].get_legend_handles_labels()[0])
-    handles += [_paper_handle()] if paper else []
-    handles += [Line2D([], [], color="black", lw=1, ls=":", label=f"chance ({chance:.2f})")] if chance is not None else []
-    figure.suptitle(title, fontsize=10)
-    figure.legend(handles=handles, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    style.head(figure, title, list(panels[0].get_legend_handles_labels()[0]) + _legend_end(bool(paper), chance))
     style.caption(figure, scores, note, _INTERVALS)
     return figure
 
@@ -242,15 +241,14 @@ def accuracy_by_k(
     figure = Figure(figsize=(max(2.0 * columns, 5.5), 1.75 * lines + 1.3), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     ways = _ways(scores["left_out"])
-    shown = [w for w in ways if (scores["left_out"] == w).any()]
     for axes, name in zip(grid.flat, order, strict=False):
-        for i, way in enumerate(shown):
+        for i, way in enumerate(ways):
             rows = scores[(scores["features"] == name) & (scores["left_out"] == way)].sort_values("k")
             colour, marker, fill = ways[way]
-            x = np.searchsorted(ks, rows["k"]) + 0.12 * (i - (len(shown) - 1) / 2)
+            x = np.searchsorted(ks, rows["k"]) + 0.12 * (i - (len(ways) - 1) / 2)
             axes.errorbar(x, rows["accuracy"], _error(rows), color=colour, marker=marker, mfc=fill, ms=4, lw=1.1, elinewidth=0.9)
-        theirs = {k: v for k, v in ((paper or {}).get(name) or {}).items() if k in ks}
-        _paper_mark(axes, [float(ks.index(k)) for k in theirs], list(theirs.values()))
+        theirs = {k: v for k, v in _known((paper or {}).get(name)).items() if k in ks}
+        style.paper_mark(axes, [float(ks.index(k)) for k in theirs], list(theirs.values()), size=4.5)
         if chance is not None:
             axes.axhline(chance, color="black", lw=0.9, ls=":")
         axes.set_title(style.set_label(name), fontsize=8, fontweight="bold" if style.is_pci(name) else "normal")
@@ -265,12 +263,11 @@ def accuracy_by_k(
             axes.set_xlabel("k", fontsize=8)
             axes.tick_params(labelbottom=True)
     figure.supylabel("balanced accuracy", fontsize=9)
-    handles = [Line2D([], [], color=c, marker=m, mfc=f, ms=4, lw=1.1, label=style.left_out_label(w))
-               for w, (c, m, f) in ways.items() if w in shown]  # fmt: skip
-    handles += [_paper_handle()] if paper else []
-    handles += [Line2D([], [], color="black", lw=1, ls=":", label=f"chance ({chance:.2f})")] if chance is not None else []
-    figure.suptitle(title, fontsize=10)
-    figure.legend(handles=handles, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    handles = [
+        Line2D([], [], color=colour, marker=marker, mfc=fill, ms=4, lw=1.1, label=style.left_out_label(way))
+        for way, (colour, marker, fill) in ways.items()
+    ]
+    style.head(figure, title, handles + _legend_end(bool(paper), chance))
     style.caption(figure, scores, note, _INTERVALS)
     return figure
 
@@ -304,7 +301,7 @@ def classifiers(
     order = _order(scores[scores["classifier"] == "knn"]) if (scores["classifier"] == "knn").any() else []
     order += [name for name in _order(scores) if name not in order]
     known = [c for c in _MARKS if (scores["classifier"] == c).any()]
-    ways = [w for w in _ways(scores["left_out"]) if (scores["left_out"] == w).any()]
+    ways = list(_ways(scores["left_out"]))
     figure = Figure(figsize=(10 if len(ways) > 1 else 7, 0.5 * len(order) + 1.8), layout="constrained")
     panels = figure.subplots(1, len(ways), squeeze=False, sharex=True, sharey=True)[0]
     step = 0.7 / max(len(known), 1)
@@ -315,21 +312,19 @@ def classifiers(
             shift = step * (i - (len(known) - 1) / 2)
             y = np.array([order.index(name) for name in rows["features"]], float) + shift
             axes.errorbar(rows["accuracy"], y, xerr=_error(rows), fmt=marker, color=colour, ms=8 if marker == "*" else 5, elinewidth=1.1)
-            theirs = {n: v for n, v in ((paper or {}).get(classifier) or {}).items() if n in order} if way == "cell" else {}
-            _paper_mark(axes, list(theirs.values()), [order.index(name) + shift for name in theirs])
+            theirs = {n: v for n, v in _known((paper or {}).get(classifier)).items() if n in order} if way == "cell" else {}
+            style.paper_mark(axes, list(theirs.values()), [order.index(name) + shift for name in theirs], size=5)
         if chance is not None:
             axes.axvline(chance, color="black", lw=1, ls=":")
         style.set_names(axes, order)
-        axes.set_title(style.left_out_label(way), fontsize=9)
+        folds = "single cells" if way == "cell" else f"whole {way.replace('_', ' ')}s"
+        axes.set_title(f"kNN: {style.left_out_label(way)} · others: folds of {folds}", fontsize=9)
         axes.set(xlim=(0, 1), xlabel="balanced accuracy")
         axes.grid(axis="x", lw=0.4)
     names = {**style.CLASSIFIERS, "knn": f"kNN, k = {k}"}
     handles = [
         Line2D([], [], color=_MARKS[c][0], marker=_MARKS[c][1], ms=8 if c == "end_to_end" else 5, lw=1.1, label=names[c]) for c in known
     ]
-    handles += [_paper_handle()] if paper else []
-    handles += [Line2D([], [], color="black", lw=1, ls=":", label=f"chance ({chance:.2f})")] if chance is not None else []
-    figure.suptitle(title, fontsize=10)
-    figure.legend(handles=handles, loc="outside upper center", ncols=6, fontsize=8, frameon=False)
+    style.head(figure, title, handles + _legend_end(bool(paper), chance))
     style.caption(figure, scores, note, _INTERVALS)
     return figure

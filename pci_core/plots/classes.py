@@ -27,7 +27,7 @@ def recall_heatmap(
         Which way of leaving out to show; by default the first besides the cell itself.
     classifier : str
     k : int or None
-        Which of the table's k; None to take whatever there is.
+        Which k of kNN; None to take whatever there is.
     note : str
         On which cells, e.g. ``SIMULATED cells``.
 
@@ -38,6 +38,7 @@ def recall_heatmap(
     CellTableError
         No row to show, or two for one place.
     """
+    k = k if classifier == "knn" else None
     recalls = style.pick(recalls, ("features", "left_out", "label", "recall", "n_cells"), classifier=classifier, k=k)
     left_out = left_out or (style.leak_free(recalls["left_out"]) or ["cell"])[0]
     recalls = style.pick(recalls, (), left_out=left_out)
@@ -47,7 +48,7 @@ def recall_heatmap(
     wide = wide[wide.mean().sort_values(ascending=False, kind="stable").index]
     wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False, kind="stable").index]
     wide = pd.concat([wide.mean().to_frame(_MEAN).T, wide])
-    size = (0.62 * wide.shape[1] + 3.6, 0.27 * len(wide) + 2.3)
+    size = (max(0.5 * wide.shape[1] + 3.4, 5.5), 0.27 * len(wide) + 2.3)
     figure, axes = _heatmap(wide, "recall (%)", size)
     axes.set_yticklabels([_MEAN, *(f"{label} (n = {n_cells[label]:,})" for label in wide.index[1:])])
     axes.set_xticklabels([style.set_label(name) for name in wide.columns], rotation=45, ha="left", rotation_mode="anchor")
@@ -67,7 +68,7 @@ def confusion(matrix: pd.DataFrame, title: str, *, note: str = "") -> Figure:
     Parameters
     ----------
     matrix : DataFrame
-        (true classes, predicted classes) counts; a column ``""`` holds cells without a prediction.
+        (true classes, predicted classes) counts; a further column may hold cells without a prediction.
     title : str
     note : str
         On which cells, e.g. ``SIMULATED cells``.
@@ -83,10 +84,10 @@ def confusion(matrix: pd.DataFrame, title: str, *, note: str = "") -> Figure:
     total = counts.sum(axis=1)
     share = 100 * counts.div(total.where(total > 0), axis=0)  # a class without cells stays blank
     n = max(share.shape)
-    figure, axes = _heatmap(share, "cells of the true class (%)", (0.33 * n + 3.9, 0.29 * n + 3.0), blank_below=0.5)
+    figure, axes = _heatmap(share, "cells of the true class (%)", (max(0.32 * n + 3.7, 5.5), 0.28 * n + 3.0), blank_below=0.5)
     axes.set_yticklabels([f"{label} (n = {int(m):,})" for label, m in total.items()])
-    axes.set_xticklabels([str(c) or "none" for c in share.columns], rotation=45, ha="left", rotation_mode="anchor")
-    axes.set(ylabel="true class")
+    axes.set_xticklabels([str(c) for c in share.columns], rotation=45, ha="left", rotation_mode="anchor")
+    axes.set_ylabel("true class", fontsize=9)
     axes.set_xlabel("predicted class", fontsize=9)
     axes.xaxis.set_label_position("top")
     for i, label in enumerate(share.index):
@@ -94,7 +95,9 @@ def confusion(matrix: pd.DataFrame, title: str, *, note: str = "") -> Figure:
             j = share.columns.get_loc(label)
             axes.plot([j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i], color=style.ORANGE, lw=1.2, clip_on=False)
     figure.suptitle(title, fontsize=10)
-    style.foot(figure, f"{int(total.sum()):,} cells, {(total > 0).sum()} classes", note, "Each row adds up to 100 %; blank: below 0.5 %")
+    style.foot(
+        figure, f"{int(total.sum()):,} cells, {(total > 0).sum()} classes", note, "each row adds up to 100\u00a0%; blank: below 0.5\u00a0%"
+    )
     return figure
 
 
@@ -107,7 +110,11 @@ def _heatmap(wide: pd.DataFrame, unit: str, size: tuple[float, float], blank_bel
     values = wide.to_numpy(float)
     text = np.array([["" if not v >= blank_below else f"{v:.0f}" for v in row] for row in values])
     seaborn.heatmap(wide, ax=axes, cmap="Blues", vmin=0, vmax=100, annot=text, fmt="", annot_kws={"fontsize": 8}, linewidths=0.5,
-                    cbar_kws={"label": unit, "shrink": 0.6, "pad": 0.015, "aspect": 30})  # fmt: skip
+                    cbar_kws={"shrink": 0.6, "pad": 0.015, "aspect": 30})  # fmt: skip
+    bar = axes.collections[0].colorbar
+    if bar is not None:
+        bar.ax.tick_params(labelsize=8)
+        bar.set_label(unit, fontsize=8)
     axes.set_facecolor("#EEEEEE")
     axes.xaxis.tick_top()
     axes.set(xlabel="", ylabel="")

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 
 from pci_core.errors import CellTableError
 from pci_core.plots import style
@@ -47,10 +46,10 @@ def umaps(embeddings: Mapping[str, np.ndarray], labels: Sequence[str] | np.ndarr
             raise CellTableError(f"the map of '{name}' has shape {np.shape(plane)}, expected ({len(text)}, 2): one row a label.")
     if not embeddings:
         raise CellTableError("no map to draw.")
-    columns = min(len(embeddings), 4 if len(embeddings) > 6 else 3)
+    columns = min(len(embeddings), 4 if len(embeddings) > 9 else 3)
     lines = -(-len(embeddings) // columns)
-    side = 10 / max(columns, 2)
-    figure = Figure(figsize=(side * columns, 0.95 * side * lines + 0.16 * -(-len(classes) // 5) + 0.9), layout="constrained")
+    side = 8.0 / max(columns, 2)
+    figure = Figure(figsize=(side * columns + 2.2, max(1.02 * side * lines, 0.19 * len(classes)) + 0.9), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False)
     code = np.array([classes.index(t) if t else -1 for t in text], int)
     for axes, (name, plane) in zip(grid.flat, embeddings.items(), strict=False):
@@ -68,30 +67,38 @@ def umaps(embeddings: Mapping[str, np.ndarray], labels: Sequence[str] | np.ndarr
     if (code < 0).any():
         handles.append(Line2D([], [], ls="", marker=".", color="#CCCCCC", ms=5, label="no label"))
     figure.suptitle(title, fontsize=10)
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=8, frameon=False, handletextpad=0.1, columnspacing=1.2)
-    n = int((code >= 0).sum())
-    style.foot(figure, f"{n:,} labelled cells, {len(classes)} classes", note, "Numbers stand where a class is densest; axes have no unit")
+    figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, handletextpad=0.2)
+    drawn = [int((np.isfinite(plane).all(axis=1) & (code >= 0)).sum()) for plane in embeddings.values()]
+    most = f"{min(drawn):,}" if min(drawn) == max(drawn) else f"{min(drawn):,}–{max(drawn):,}"
+    told = f"{most} of {int((code >= 0).sum()):,} labelled cells, {len(classes)} classes"
+    style.foot(figure, told, note, "numbers stand where a class is densest; axes have no unit")
     return figure
 
 
 def _scatter(axes: Axes, plane: np.ndarray, code: np.ndarray, rng: np.random.Generator) -> None:
-    size = float(np.clip(9000 / max(len(plane), 1), 2.5, 16))
+    size = float(np.clip(14000 / max(len(plane), 1), 3, 16))
     unlabelled = plane[code < 0]
-    axes.scatter(*unlabelled.T, s=size / 2, color="#CCCCCC", lw=0, rasterized=True)
+    axes.scatter(unlabelled[:, 0], unlabelled[:, 1], s=size / 2, color="#CCCCCC", lw=0, rasterized=True)
     # drawn in shuffled portions, so that no class hides the others
     for part in np.array_split(rng.permutation(np.flatnonzero(code >= 0)), _SHUFFLES):
         for shape, marker in enumerate(_MARKERS):
             rows = part[code[part] % len(_MARKERS) == shape]
             colours = [_COLOURS[c % len(_COLOURS)] for c in code[rows]]
-            axes.scatter(*plane[rows].T, s=size, c=colours, marker=marker, lw=0, alpha=0.7, rasterized=True)
+            axes.scatter(plane[rows, 0], plane[rows, 1], s=size, c=colours, marker=marker, lw=0, alpha=0.7, rasterized=True)
     present = [c for c in np.unique(code) if c >= 0]
     if not present:
         return
     low, high = plane.min(axis=0), plane.max(axis=0)
-    spots = _apart(np.array([_densest(plane[code == c]) for c in present]), (high - low) * 0.055)
+    spots = _apart(np.array([_densest(plane[code == c]) for c in present]), (high - low) * 0.075)
     for c, spot in zip(present, spots, strict=True):
-        axes.text(*spot, str(c + 1), fontsize=7.5, fontweight="bold", ha="center", va="center", color=_COLOURS[c % len(_COLOURS)],
-                  path_effects=[withStroke(linewidth=2.2, foreground="white")])  # fmt: skip
+        rim = {
+            "boxstyle": "circle,pad=0.12",
+            "facecolor": "white",
+            "edgecolor": _COLOURS[c % len(_COLOURS)],
+            "linewidth": 1.1,
+            "alpha": 0.9,
+        }
+        axes.text(spot[0], spot[1], str(c + 1), fontsize=6.5, fontweight="bold", ha="center", va="center", bbox=rim)
 
 
 def _densest(points: np.ndarray) -> np.ndarray:

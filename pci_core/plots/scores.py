@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pci_core.plots.style import PAPER, TRAINED, UNTRAINED
+from pci_core.plots.style import GREEN, PAPER, TRAINED, UNTRAINED
+
+_NETWORKS = {"trained": (TRAINED, "o"), "untrained": (UNTRAINED, "s"), "shipped": (GREEN, "D")}
 
 
 def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dict[str, float] | None = None) -> Figure:
@@ -15,7 +17,8 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
     Parameters
     ----------
     table : DataFrame
-        Rows of `pci_core.analysis.classify.knn_table` with further columns ``layer`` and ``network``.
+        Rows of `pci_core.analysis.classify.knn_table` with further columns ``layer`` and ``network``
+        (``trained``, ``untrained``, ``shipped``).
     chance : float
         Accuracy of guessing.
     title : str
@@ -26,11 +29,11 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
     panels = figure.subplots(1, table["left_out"].nunique(), squeeze=False, sharey=True)[0]
     layers = sorted(table["layer"].unique())
     for axes, (left_out, part) in zip(panels, table.groupby("left_out", sort=False), strict=True):
-        for offset, (network, rows) in zip((0.08, -0.08), part.groupby("network", sort=False), strict=False):
+        for (network, rows), offset in zip(part.groupby("network", sort=False), (0.1, -0.1, 0.0), strict=False):
             x = np.array([layers.index(layer) for layer in rows["layer"]]) + offset
             error = np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy()))
-            axes.errorbar(x, rows["accuracy"], error, fmt="o" if network == "trained" else "s", ms=5, capsize=3, label=network,
-                          color=TRAINED if network == "trained" else UNTRAINED)  # fmt: skip
+            colour, marker = _NETWORKS.get(network, (PAPER, "^"))
+            axes.errorbar(x, rows["accuracy"], error, fmt=marker, ms=5, capsize=3, label=network, color=colour)
         if paper and left_out == "cell":  # the paper leaves out the cell alone
             axes.plot(
                 range(len(layers)), [paper.get(layer, np.nan) for layer in layers], "x", color=PAPER, ms=6, label="paper (other cells)"

@@ -7,8 +7,10 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from pci_core.errors import CellTableError, unknown_name
 
@@ -22,18 +24,21 @@ _VGG16 = re.compile(r"vgg16_(?:block(\d)_conv(\d)|(fc1))_(\w+)")
 
 def set_label(name: str) -> str:
     """Write a feature set's name for a figure: ``conv4`` is ``PCI conv4``; names of a user's own sets stay as they are."""
+    name, _, variant = name.partition("+")
     if re.fullmatch(r"conv\d(_mean)?", name):
-        return "PCI " + name.replace("_", ", ")
-    if match := _VGG16.fullmatch(name):
-        return f"VGG16 {match[3] or f'conv{match[1]}_{match[2]}'}, {match[4]}"
-    if re.fullmatch(r"(untrained|autoencoder)_conv\d(_mean)?", name):
-        return name.replace("_", " ", 1).replace("_", ", ")
-    return {"cellprofiler": "CellProfiler"}.get(name, name)
+        name = "PCI " + name.replace("_", ", ")
+    elif match := _VGG16.fullmatch(name):
+        name = f"VGG16 {match[3] or f'conv{match[1]}_{match[2]}'}, {match[4]}"
+    elif re.fullmatch(r"(untrained|autoencoder)_conv\d(_mean)?", name):
+        name = name.replace("_", " ", 1).replace("_", ", ")
+    elif name == "cellprofiler":
+        name = "CellProfiler"
+    return f"{name} ({variant.replace('+', ', ')})" if variant else name
 
 
 def is_pci(name: str) -> bool:
     """Tell PCI's own layers, which figures print in bold."""
-    return re.fullmatch(r"conv\d(_mean)?", name) is not None
+    return re.fullmatch(r"conv\d(_mean)?(\+.*)?", name) is not None
 
 
 def left_out_label(left_out: str) -> str:
@@ -92,11 +97,33 @@ def caption(figure: Figure, scores: pd.DataFrame, note: str, *more: str) -> None
     foot(figure, ", ".join(parts), note, *more)
 
 
+def head(figure: Figure, title: str, handles: Sequence[Artist]) -> None:
+    """Write the title with the legend under it; as one block, since constrained layout would print one over the other."""
+    columns = min(len(handles), 6 if figure.get_figwidth() >= 10 else 5 if figure.get_figwidth() > 8 else 3)
+    figure.legend(
+        handles=list(handles), title=title, loc="outside upper center", ncols=columns, fontsize=8, title_fontsize=10, frameon=False
+    )
+
+
+def paper_handle() -> Line2D:
+    """Return the legend entry of the paper's figures."""
+    return Line2D([], [], ls="", marker="D", mfc="none", mec=PAPER, mew=1.3, ms=6, label=PAPER_LABEL)
+
+
+def paper_mark(axes: Axes, x: float | Sequence[float], y: float | Sequence[float], size: float = 6) -> None:
+    """Draw figures of the paper as open diamonds."""
+    axes.plot(x, y, "D", mfc="none", mec=PAPER, mew=1.3, ms=size, zorder=4)
+
+
+def chance_handle(chance: float) -> Line2D:
+    """Return the legend entry of the line of guessing."""
+    return Line2D([], [], color="black", lw=1, ls=":", label=f"chance ({chance:.2f})")
+
+
 def foot(figure: Figure, *parts: str) -> None:
-    """Write sentences under the figure, in lines that fit its width."""
-    text = ". ".join(p.rstrip(".") for p in parts if p) + "."
+    """Write under the figure what it was computed on, in lines that fit its width."""
     width = int(figure.get_figwidth() * 17)  # characters of 8 pt in an inch, with room to spare
-    figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=8)
+    figure.supxlabel("\n".join(textwrap.wrap(" · ".join(p for p in parts if p), width)), fontsize=8)
 
 
 def _span(values: pd.Series, unit: str) -> str:

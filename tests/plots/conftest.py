@@ -16,6 +16,8 @@ def texts() -> Callable[[Figure], str]:
     def read(figure: Figure) -> str:
         figure.savefig(io.BytesIO(), format="png", dpi=50)  # whatever cannot be drawn fails here
         found = [t.get_text() for axes in figure.axes for t in axes.texts] + [axes.get_title() for axes in figure.axes]
+        for legend in figure.legends:
+            found += [t.get_text() for t in (legend.get_title(), *legend.get_texts())]
         return "|".join([*found, figure.get_suptitle(), figure.get_supxlabel()])
 
     return read
