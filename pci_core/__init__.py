@@ -25,7 +25,9 @@ _PUBLIC = {
     "build_cells": "imaging",
     "check_layer": "model",
     "classify": "analysis",
+    "compare": "comparison",
     "crop_cells": "imaging",
+    "embed": "analysis",
     "load_model": "train",
     "load_recipe": "recipe:load",
     "pairs_to_show": "painting",
@@ -35,6 +37,7 @@ _PUBLIC = {
     "read_field": "imaging",
     "segment_field": "imaging",
     "simulate": "data.simulate",
+    "split_names": "names",
     "train": "",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -143,6 +143,60 @@ def _training(seed: int | None, epochs: int | None, width: float | None, scratch
     return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else None}
 
 
+@app.command()
+def benchmark(
+    recipe: RecipeArgument,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Feature sets, see 'pci features --help' (default: one of each kind, all layers)."),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", metavar="[NAME=]PATH", help="A feature table of your own (.parquet, .csv, .h5ad, with cell_id) as one more set."
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of the cell table to predict [default: the recipe's].")] = None,
+    classifiers: Annotated[str, typer.Option("--classifiers", help="Of knn, logistic, forest.")] = "knn,logistic,forest",
+    leave_out_protein: Annotated[
+        bool, typer.Option("--leave-out-protein", help="Also score with all cells of the own protein left out.")
+    ] = False,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Seeds of the training, e.g. 0,1,2: each trains anew, the interval covers them.")
+    ] = "",
+    scratch: ScratchOption = False,
+    vgg16_weights: Vgg16Option = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    epochs: EpochsOption = None,
+    width: WidthOption = None,
+    jobs: JobsOption = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare feature sets on the same cells: kNN, logistic regression, random forest, with intervals."""
+    from pci_core.comparison import DEFAULT_SETS, compare, parse_table, summary
+    from pci_core.run import Run
+
+    try:
+        numbers = [int(s) for s in seeds.split(",") if s.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"--seeds takes whole numbers with commas between them, found '{seeds}'.") from None
+    run = Run(recipe, runs, device=device, precision=precision, training=_training(None, epochs, width, scratch), jobs=jobs,
+              quiet=quiet, vgg16_weights=vgg16_weights)  # fmt: skip
+    found = compare(
+        run,
+        names or DEFAULT_SETS,
+        label=label,
+        tables=dict(parse_table(t) for t in table or []),
+        classifiers=[c.strip() for c in classifiers.split(",") if c.strip()],
+        leave_out_protein=leave_out_protein,
+        seeds=numbers,
+    )
+    print(summary(found, run))
+    print(f"tables: {run.folder / 'tables'}/benchmark_*.parquet, .csv and benchmark.json")
+
+
 @weights.command("export")
 def export_weights(
     recipe: RecipeArgument,

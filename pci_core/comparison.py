@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import anndata
 import pandas as pd
 
-from pci_core.analysis.benchmark import CLASSIFIERS, KS, Benchmark, benchmark
+from pci_core.analysis.benchmark import CLASSIFIERS, KS, benchmark
 from pci_core.analysis.join import read_table
+from pci_core.analysis.paper import PAPER_K, paper_figure
+from pci_core.analysis.result import Benchmark, save_table
 from pci_core.errors import RecipeError, WeightsUnavailableError
 from pci_core.model import LAYERS
 from pci_core.names import parse_feature_name
@@ -142,8 +144,6 @@ def compare(
     absent = pd.DataFrame({"features": list(missing), "note": list(missing.values())})
     table = pd.concat([costs, absent], ignore_index=True)
     scored.save(run.folder / "tables", stem)
-    from pci_core.analysis.classify import save_table
-
     save_table(table, run.folder / "tables" / f"{stem}_sets")
     return Compared(scored, table, {**{n: s[0] for n, s in found.items()}, **own})
 
@@ -154,7 +154,66 @@ def _cost(name: str, adata: anndata.AnnData) -> dict[str, object]:
     return row | {k: facts.get(k) for k in ("cells_per_second", "seconds", "hardware")} | {"note": facts.get("note", "")}
 
 
+def paper_figures(names: Iterable[str], classifier: str = "knn", k: int = PAPER_K) -> dict[str, float]:
+    """Return the paper's figures for those of the named feature sets that it has."""
+    found = {name: paper_figure(name, classifier, k) for name in names}
+    return {name: value for name, value in found.items() if value == value}
+
+
 def parse_table(text: str) -> tuple[str, Path]:
     """Take ``name=path`` or a path alone apart; the name of a path alone is its stem."""
     name, sign, path = text.partition("=")
     return (name, Path(path)) if sign else (Path(text).stem, Path(text))
+
+
+def summary(found: Compared, run: Run) -> str:
+    """Return the comparison as a table of text, best leak-free kNN first, and what was left out."""
+    scores, settings = found.benchmark.scores, found.benchmark.settings
+    k = settings["confusion_k"]
+    first = scores.iloc[0]
+    ways = list(dict.fromkeys(scores["left_out"]))
+    ways.sort(key=lambda w: w == "cell")
+    lines = [
+        f"{run.recipe.name} ({'SIMULATED cells' if run.recipe.simulated else 'real cells'}): {first['n_cells']:,} cells, "
+        f"{first['n_classes']} classes of '{settings['label']}', {first['n_groups']:,} of '{settings['group']}'; "
+        f"chance {1 / first['n_classes']:.3f}",
+        "balanced accuracy and 95 % interval; kNN with k = "
+        f"{k}; logistic regression and forest by 5-fold cross-validation; 'own {settings['group']}' is the figure without leaks",
+        "",
+    ]
+    named = scores[(scores["classifier"] != "knn") | (scores["k"] == k)]
+    columns = [
+        (c, w) for c in dict.fromkeys(named["classifier"]) for w in ways if ((named["classifier"] == c) & (named["left_out"] == w)).any()
+    ]
+    text = {(r.features, r.classifier, r.left_out): _with_interval(r.accuracy, r.low, r.high) for r in named.itertuples()}
+    order = {n: i for i, n in enumerate(_best_first(named, ways[0]))}
+    heads = ["feature set", *(f"{c}, own {w}" for c, w in columns), "features", "cells/s"]
+    rows = [heads]
+    for row in sorted(found.sets.itertuples(), key=lambda r: order.get(r.features, len(order))):
+        entries = [text.get((row.features, c, w), "–") for c, w in columns]
+        if row.features not in order:
+            lines.append(f"not there: {row.features}: {row.note}")
+            continue
+        speed = f"{row.cells_per_second:,.0f}" if pd.notna(row.cells_per_second) else "–"
+        rows.append([row.features, *entries, f"{row.n_features:.0f}", speed])
+    widths = [max(len(r[i]) for r in rows) for i in range(len(heads))]
+    lines += [
+        "  ".join(v.ljust(w) if i == 0 else v.rjust(w) for i, (v, w) in enumerate(zip(r, widths, strict=True))).rstrip() for r in rows
+    ]
+    if len(found.benchmark.omitted):
+        lines += [
+            "",
+            "left out, or to be known:",
+            *(f"  {r.what}: {r.why} ({r.n_cells:,} cells)" for r in found.benchmark.omitted.itertuples()),
+        ]
+    return "\n".join(lines)
+
+
+def _with_interval(accuracy: float, low: float, high: float) -> str:
+    return f"{accuracy:.3f} ({low:.3f}–{high:.3f})" if low == low else f"{accuracy:.3f}"
+
+
+def _best_first(scores: pd.DataFrame, way: str) -> list[str]:
+    best = scores[scores["left_out"] == way].sort_values("classifier", key=lambda c: c != "knn", kind="stable").drop_duplicates("features")
+    ranked = best.sort_values("accuracy", ascending=False)["features"].tolist()
+    return ranked + [n for n in dict.fromkeys(scores["features"]) if n not in ranked]

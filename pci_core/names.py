@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pci_core.errors import unknown_name
@@ -62,3 +63,9 @@ def parse_feature_name(name: str) -> FeatureName:
 def feature_names() -> list[str]:
     """Return the names of all feature sets (each layer of our own networks also with ``_mean`` behind it)."""
     return [*LAYERS, *(f"{m}_{layer}" for m in NETWORKS for layer in LAYERS), *BASELINES, *VGG16]
+
+
+def split_names(names: str | Iterable[str]) -> list[str]:
+    """Take names apart that were given as one text with commas, as on a command line; a list stays as it is."""
+    listed = names.split(",") if isinstance(names, str) else names
+    return list(dict.fromkeys(stripped for n in listed if (stripped := n.strip())))

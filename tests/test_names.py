@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pci_core.errors import UnknownNameError
-from pci_core.names import VGG16, FeatureName, feature_names, parse_feature_name
+from pci_core.names import VGG16, FeatureName, feature_names, parse_feature_name, split_names
 
 
 def test_every_name_can_be_taken_apart() -> None:
@@ -42,3 +42,8 @@ def test_vgg16_has_the_layers_of_the_architecture() -> None:
 def test_unknown(name: str) -> None:
     with pytest.raises(UnknownNameError, match="feature set"):
         parse_feature_name(name)
+
+
+def test_names_in_one_text() -> None:
+    assert split_names("conv3, conv4,,conv3") == split_names(["conv3", "conv4"]) == ["conv3", "conv4"]
+    assert split_names("") == []

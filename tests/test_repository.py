@@ -32,7 +32,7 @@ FLOORS = {
     "data": 2, "train": 2, "pretrained": 2,
     "features": 3, "baselines": 3,
     "analysis": 4, "plots": 4,
-    "run": 5, "info": 5, "compare": 5, "export": 5,
+    "run": 5, "info": 5, "comparison": 5, "export": 5,
     "cli": 6, "book": 6,
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/[a-z]\w+)/|[.]librar[y]/")
