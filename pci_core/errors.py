@@ -50,6 +50,10 @@ class DownloadError(PCIError):
     """A download that failed, or whose content is not what its hash says."""
 
 
+class WeightsUnavailableError(PCIError):
+    """Public weights that a feature set needs could be neither downloaded nor found; nothing is put in their place."""
+
+
 class StorageError(PCIError):
     """A full disk, or a folder that cannot be read or written."""
 
