@@ -191,7 +191,7 @@ def vgg16_layers(
             rows = scores[(scores["left_out"] == way) & (scores["strategy"] == strategy)]
             shift = 0.16 * (i - (len(shown) - 1) / 2)
             for part, ls in ((rows[rows["layer"] != "fc1"], line), (rows[rows["layer"] == "fc1"], "")):
-                part = part.assign(x=part["layer"].map(place).astype(float)).sort_values("x")
+                part = part.assign(x=part["layer"].map(place)).sort_values("x")
                 axes.errorbar(part["x"] + shift, part["accuracy"], _error(part), color=colour, marker=marker, ms=5, ls=ls, lw=1.4,
                               elinewidth=1, label=label if ls else None)  # fmt: skip
         for name, value in _known(paper).items():
