@@ -9,7 +9,7 @@ from __future__ import annotations
 import anndata
 import numpy as np
 
-from pci_core.analysis.classify import standardise
+from pci_core.analysis.knn import standardise
 from pci_core.errors import CellTableError
 
 
