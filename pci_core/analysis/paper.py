@@ -125,7 +125,9 @@ def beside_paper(scores: pd.DataFrame, across: str = "left_out") -> pd.DataFrame
     -------
     DataFrame of str
         Accuracy with its interval; the paper's columns only where it has a figure for one of the rows.
-        They are always those with the cell alone left out, on the paper's cells.
+        They are always those with the cell alone left out, on the paper's cells; so, unless that is said in the
+        head of the column (`across` is ``left_out``), rows that leave out more have none beside them. Only
+        for supervised sets, of which there is no other row, the paper's figure stands all the same.
 
     Raises
     ------
@@ -140,6 +142,8 @@ def beside_paper(scores: pd.DataFrame, across: str = "left_out") -> pd.DataFrame
         )
     told = scores.assign(text=with_interval(scores))
     told["paper"] = [paper_figure(f, c, k) for f, c, k in told[["features", "classifier", "k"]].itertuples(index=False)]
+    if across != "left_out":
+        told["paper"] = told["paper"].where((told["left_out"] == "cell") | (told["features"].map(paper_family) == "supervised"))
     wide = pd.DataFrame(index=pd.Index(told["features"].unique(), name="features"))
     for value, part in told.groupby(across, sort=False):
         part = part.set_index("features")
