@@ -8,6 +8,7 @@ cell itself, so its figures stand beside ours of that kind only.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,7 +129,16 @@ def feature_set_accuracy(
     for name, value in paper.items():
         style.paper_mark(axes, value, names.index(name) - top)
     for name in absent:
-        axes.text(0.01, names.index(name), why[name], fontsize=8, style="italic", color="#555555", va="center", backgroundcolor="white")
+        axes.text(
+            0.01,
+            names.index(name),
+            textwrap.shorten(why[name], 110, placeholder=" …"),
+            fontsize=8,
+            style="italic",
+            color="#555555",
+            va="center",
+            backgroundcolor="white",
+        )
     axes.axvline(chance, color="black", lw=1, ls=":", zorder=1)
     style.set_names(axes, names)
     table = scores.pivot(index="features", columns="left_out", values="accuracy")

@@ -29,6 +29,7 @@ def purity(plane: np.ndarray, label: np.ndarray) -> float:
     return float((label[distance.argmin(1)] == label).mean())
 
 
+@pytest.mark.slow  # the first map compiles for ten seconds
 def test_groups_stay_together_a_seed_repeats_and_nothing_warns() -> None:
     adata = groups()
     adata.X[:, 5] = 3.0  # a constant feature takes no part
@@ -41,17 +42,20 @@ def test_groups_stay_together_a_seed_repeats_and_nothing_warns() -> None:
     np.testing.assert_array_equal(plane, embed.umap(adata, n_neighbors=10))
 
 
+@pytest.mark.slow  # the first map compiles for ten seconds
 def test_scale_of_a_feature_does_not_matter() -> None:
     adata, stretched = groups(), groups()
     stretched.X[:, 1] *= 1024  # a power of two, so that standardising gives the same bits
     np.testing.assert_allclose(embed.umap(adata, n_neighbors=10), embed.umap(stretched, n_neighbors=10), atol=1e-5)
 
 
+@pytest.mark.slow  # the first map compiles for ten seconds
 def test_cells_not_drawn_are_nan() -> None:
     plane = embed.umap(groups(), n_neighbors=10, max_cells=50)
     assert np.isfinite(plane).all(1).sum() == 50 and np.isnan(plane).all(1).sum() == 70
 
 
+@pytest.mark.slow  # the first map compiles for ten seconds
 def test_a_cross_validated_set_is_laid_out_in_the_space_of_one_fold() -> None:
     adata = groups()
     adata.obs["fold"] = np.tile([0, 1, -1], 40)
