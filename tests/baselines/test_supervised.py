@@ -34,12 +34,12 @@ def write(tmp_path: Path) -> Write:
         spots = np.add.outer(np.arange(side), np.arange(side)) % 7 == 0
         protein = np.stack([spots if x == "b" else stripes for x in labels]) * (0.5 + 0.5 * rng.random((len(labels), side, side)))
         crops = np.stack([protein, marker], 1)
-        with CellWriter(tmp_path / name, (Channel("protein", "protein"), Channel("marker", "structural")), 0.5) as writer:
+        with CellWriter(tmp_path / "cells", (Channel("protein", "protein"), Channel("marker", "structural")), 0.5) as writer:
             writer.add(
                 (crops * (1 if dtype == "float32" else 200)).astype(dtype),
                 pd.DataFrame({"cell_id": [f"c{i}" for i in range(len(labels))], "image": images, "location": labels, **columns}),
             )
-        return CellDataset(tmp_path / name)
+        return CellDataset(tmp_path / "cells")
 
     return make
 
