@@ -75,6 +75,7 @@ def test_yeast(archive: Archive, tmp_path: Path) -> None:
     # AAC2 before AAC10, cell 2 before cell 10: natural order
     assert cells.table["image"].unique().tolist() == ["AAC2", "AAC10"]
     assert cells.table["cell_id"].tolist()[:12] == [f"AAC2_1_rfp_{i}" for i in range(1, 13)]
+    assert set(cells.table["location"]) == {""}  # known for the five real proteins only
     assert set(cells.table["field"]) == {"AAC2_1", "AAC10_1"} and cells.table["protein"].equals(cells.table["image"])
     for row in (0, 11, 14):
         stem = f"{YEAST}/{cells.table['image'][row]}/{cells.table['cell_id'][row]}"
