@@ -129,16 +129,10 @@ def feature_set_accuracy(
     for name, value in paper.items():
         style.paper_mark(axes, value, names.index(name) - top)
     for name in absent:
-        axes.text(
-            0.01,
-            names.index(name),
-            textwrap.shorten(why[name], 110, placeholder=" …"),
-            fontsize=8,
-            style="italic",
-            color="#555555",
-            va="center",
-            backgroundcolor="white",
-        )
+        row = names.index(name)
+        box = {"facecolor": style.BAND if row % 2 == 0 else "white", "edgecolor": "none", "pad": 1}
+        axes.text(0.01, row, textwrap.shorten(why[name], 110, placeholder=" …"), fontsize=8, style="italic", color="#555555", va="center",
+                  bbox=box)  # fmt: skip
     axes.axvline(chance, color="black", lw=1, ls=":", zorder=1)
     style.set_names(axes, names)
     table = scores.pivot(index="features", columns="left_out", values="accuracy")

@@ -17,6 +17,7 @@ from pci_core.errors import CellTableError, unknown_name
 PROTEIN, STRUCTURAL = (0.94, 0.89, 0.26), ((0.0, 0.45, 0.70), (0.80, 0.47, 0.65), (0.0, 0.62, 0.45))
 TRAINED, UNTRAINED, PAPER = "#0072B2", "#999999", "#D55E00"
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"
+BAND = "#F2F2F2"  # behind every second row
 PAPER_LABEL = "paper (other cells)"
 CLASSIFIERS = {"knn": "kNN", "logistic": "L1 logistic regression", "forest": "random forest", "end_to_end": "network's own output"}
 _VGG16 = re.compile(r"vgg16_(?:block(\d)_conv(\d)|(fc1))_(\w+)")
@@ -138,6 +139,6 @@ def set_names(axes: Axes, names: Sequence[str]) -> None:
         tick.set(fontsize=8.5, fontweight="bold" if is_pci(name) else "normal")
     axes.tick_params(axis="y", length=0)
     for row in range(0, len(names), 2):
-        axes.axhspan(row - 0.5, row + 0.5, color="#F2F2F2", lw=0, zorder=0)
+        axes.axhspan(row - 0.5, row + 0.5, color=BAND, lw=0, zorder=0)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
