@@ -29,6 +29,12 @@ MEASURED = {
     "extraction_ratio_64": "ours (batch 256) to Keras at batch 64, conv4",
     "extraction_ratio_1": "ours (batch 256) to Keras at batch 1, conv4",
 }
+NEIGHBOURS = {
+    "own_cell": "own cell left out",
+    "own_image": "own image left out",
+    "both": "both ways from one pass",
+    "scikit_learn": "scikit-learn, brute force, own cell left out",
+}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -49,6 +55,27 @@ def share(value: float | None) -> str:
 def number(key: str, value: float) -> str:
     """Return a share in percent, anything else with three digits."""
     return f"{value:.2%}" if "share" in key else f"{value:.3g}"
+
+
+def neighbours() -> list[str]:
+    """Return the section on nearest neighbours."""
+    result = load("knn")
+    found = result["summary"]
+    return [
+        "## Nearest neighbours",
+        "",
+        f"{result['cells']:,} made-up cells of {result['features']} features: scaling, one search by brute force, and the votes "
+        f"for k = {', '.join(map(str, result['ks']))}. The median of {len(result['runs'])} repeats on {result['cores']} cores. Wall "
+        f"seconds hold only for a machine as busy as this one was: {result['load_before']:.1f} processes wanted the "
+        f"{result['cores']} cores before the start. Processor seconds are summed over threads; on cores that do nothing else, the "
+        f"wall takes about a {'half' if result['cores'] == 2 else 'share'} of them. Share of equal predictions with scikit-learn: "
+        f"{result['same_predictions']:.4%}. `python benchmarks/bench_knn.py`",
+        "",
+        "| | processor, s | wall, s |",
+        "|---|---:|---:|",
+        *(f"| {told} | {found[f'{k}_processor']['median']:.1f} | {found[k]['median']:.1f} |" for k, told in NEIGHBOURS.items()),
+        "",
+    ]
 
 
 def page() -> str:
@@ -87,6 +114,7 @@ def page() -> str:
         "|---|---:|---:|---:|",
         *(f"| {MEASURED[k]} | {' | '.join(number(k, v[w]) for w in ('median', 'min', 'max'))} |" for k, v in summary.items()),
         "",
+        *neighbours(),
         "## Memory",
         "",
         "Peak resident memory of a process that trains or extracts, at two data set sizes ten times apart. `python "

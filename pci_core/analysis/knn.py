@@ -106,14 +106,18 @@ class _Members:
 def _search(x: np.ndarray, reference: np.ndarray, k: int, own: Sequence[_Members | None]) -> list[np.ndarray]:
     import torch  # here, so that tables can be made and read without it
 
-    data = torch.from_numpy(np.ascontiguousarray(x, np.float32))
-    other = data if reference is x else torch.from_numpy(np.ascontiguousarray(reference, np.float32))
-    square = other.square().sum(1)[None]
-    take = min(k, len(other) - (reference is x))
+    same = reference is x
+    data = torch.from_numpy(np.asarray(x, np.float32))
+    other = data if same else torch.from_numpy(np.asarray(reference, np.float32))
+    # (-2x, 1) times (y, |y|^2) is the squared distance up to a constant of the row: one product, no further pass
+    left = torch.cat([-2 * data, torch.ones(len(data), 1)], 1)
+    right = torch.cat([other, other.square().sum(1, keepdim=True)], 1).T
+    take = min(k, len(other) - same)
     out = [np.full((len(data), k), -1, np.int64) for _ in own]
+    room = torch.empty(min(_BLOCK, len(data)), len(other))
     for start in range(0, len(data), _BLOCK):
         stop = min(start + _BLOCK, len(data))
-        distance = torch.addmm(square, data[start:stop], other.T, alpha=-2)  # squared, up to a constant of the row
+        distance = torch.mm(left[start:stop], right, out=room[: stop - start])
         for found, members in zip(out, own, strict=True):
             if members is not None:
                 i, j = (torch.from_numpy(index) for index in members.pairs(start, stop))
