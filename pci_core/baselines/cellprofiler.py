@@ -148,8 +148,7 @@ def _sheets(cells: np.ndarray, raw: np.ndarray, grey: np.ndarray, names: list[st
     """Measure what depends on a cell's own pixels only: all cells side by side on one sheet, one call for all."""
     from cp_measure.core import measurecolocalization as colocalization
     from cp_measure.core.measureobjectintensitydistribution import get_radial_distribution
-    from cp_measure.core.measureobjectsizeshape import get_sizeshape
-    from cp_measure.core.numba._feret import get_feret
+    from cp_measure.core.measureobjectsizeshape import get_feret, get_sizeshape
     from cp_measure.core.numba.measureobjectintensity import get_intensity
     from cp_measure.core.numba.measuretexture import get_texture
 
