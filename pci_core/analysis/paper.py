@@ -50,7 +50,7 @@ PAPER_SUPP_2 = {
     },
     "end_to_end": {"supervised": 0.9402},
 }
-PAPER_VGG16_FC_224 = 0.6564  # kNN, k = 11, the final fully connected layer at 224 px, from the text
+PAPER_VGG16_FC_224 = 0.6564  # kNN, k = 11, from the text: "the final fully-connected layer" at 224 px; it names no strategy
 PAPER_LAYER = {
     "vgg16": "block4_conv1, protein channel as grey, at the crop's own size",
     "autoencoder": "its best layer; the paper does not say which",
@@ -99,7 +99,7 @@ def paper_figure(features: str, classifier: str = "knn", k: int = PAPER_K) -> fl
         return PAPER_SUPP_2.get(classifier, {}).get(family, math.nan)
     if k == PAPER_K:
         layer = PAPER_TABLE_1.get(name.removeprefix("pci_"), math.nan)
-        if re.fullmatch(r"vgg16_fc\w*", name):
+        if name == "vgg16_fc1_protein":
             return PAPER_VGG16_FC_224
         return PAPER_FIGURE_2A.get(family, layer)
     return PAPER_SUPP_1.get(family, {}).get(k, math.nan)

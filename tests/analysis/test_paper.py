@@ -42,6 +42,8 @@ def test_our_names_find_the_papers_figures(name: str, classifier: str, k: int, f
         ("pixels", "knn", 11),
         ("classic", "knn", 11),
         ("vgg16_block4_conv1_rgb", "knn", 11),
+        ("vgg16_fc1_rgb", "knn", 11),
+        ("vgg16_fc1_protein", "knn", 5),
         ("vgg16_block3_conv1_protein", "knn", 11),
         ("designed", "end_to_end", 0),
         ("designed", "other", 0),
