@@ -87,6 +87,34 @@ def shared(obs: pd.DataFrame, *columns: str) -> np.ndarray:
     return np.asarray(pd.factorize(connected_components(graph, directed=False)[1][:n])[0])
 
 
+def draw_groups(obs: pd.DataFrame, label: str, group: str, n_cells: int, seed: int = 0) -> np.ndarray:
+    """Draw whole groups, one of each class in turn, until there are so many cells: (cells,) bool.
+
+    Parameters
+    ----------
+    obs : DataFrame
+        Cell table; cells without one term of `label` are not drawn.
+    label : str
+        Column whose classes take turns, so that rare ones stay in.
+    group : str
+        Column whose values are drawn whole, e.g. ``image``.
+    n_cells : int
+        Stop when there are at least so many.
+    seed : int
+    """
+    require(obs, label, group)
+    used = obs[has_one_term(obs[label])]
+    pairs = used.groupby([label_text(used[label]), label_text(used[group])]).size().reset_index(name="n")
+    pairs.columns = pd.Index(["label", "group", "n"])
+    pairs = pairs.iloc[np.random.default_rng(seed).permutation(len(pairs))]
+    pairs["turn"] = pairs.groupby("label").cumcount()
+    pairs = pairs.sort_values("turn", kind="stable")
+    taken = pairs[pairs["n"].cumsum() - pairs["n"] < n_cells]
+    wanted = set(taken[["label", "group"]].itertuples(index=False, name=None))
+    keys = zip(label_text(obs[label]), label_text(obs[group]), strict=True)
+    return np.array([key in wanted for key in keys], bool)
+
+
 class Omitted:
     """What was left out of a comparison and why, counted."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pci_core.analysis.selection import Omitted, has_one_term, independent_groups, scorable, select, shared
+from pci_core.analysis.selection import Omitted, draw_groups, has_one_term, independent_groups, scorable, select, shared
 from pci_core.errors import CellTableError, UnknownNameError
 
 
@@ -62,3 +62,14 @@ def test_unknown_columns_are_named() -> None:
         independent_groups(table().drop(columns="image"), "location")
     with pytest.raises(UnknownNameError, match="'protein'"):
         scorable(table(), "protein")
+
+
+def test_drawn_groups_are_whole_and_every_class_has_its_turn() -> None:
+    obs = pd.DataFrame({"location": ["a"] * 60 + ["b"] * 12 + ["", "a;b"], "image": [f"i{j // 6}" for j in range(74)]})
+    drawn = draw_groups(obs, "location", "image", 30)
+    counts = obs[drawn].groupby(["location", "image"]).size()
+    assert set(counts) == {6}  # no image is cut
+    assert counts.groupby("location").size().to_dict() == {"a": 3, "b": 2}  # b, a, b, a, a in some order: 30 cells
+    assert not drawn[72:].any()
+    assert drawn.tolist() == draw_groups(obs, "location", "image", 30).tolist()
+    assert draw_groups(obs, "location", "image", 10_000).sum() == 72
