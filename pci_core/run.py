@@ -18,15 +18,15 @@ import pandas as pd
 
 from pci_core import pretrained
 from pci_core import recipe as recipes
-from pci_core.analysis.classify import independent_groups, scorable
+from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import compute
-from pci_core.cells import CROPS, TABLE, CellDataset
+from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
 from pci_core.data.authors import toy_cells
 from pci_core.data.duloc import duloc_cells
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision
-from pci_core.errors import CheckpointError, StaleError, unknown_name
+from pci_core.errors import CheckpointError, RecipeError, StaleError, unknown_name
 from pci_core.features import check_channels, extract, read_features, write_features
 from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, SourceCellEncoder, build
@@ -55,6 +55,9 @@ class Run:
         Keys of the recipe's ``training`` section to change, e.g. ``{"epochs": 3, "seed": 1}``. What
         they make is kept beside the recipe's own, under a name that says so. With any change features
         come from a network trained here; ``{"pretrained": ""}`` asks for that and nothing else.
+    sample : int, optional
+        Describe and compare about so many cells only, whole images drawn class by class; networks are still
+        trained on all. What is made of them is kept beside, under a name that says so.
     vgg16_weights : path-like, optional
         VGG16 weights to use instead of torch's public ImageNet file.
     device, precision : str
@@ -77,6 +80,7 @@ class Run:
         runs: str | os.PathLike[str] | None = None,
         *,
         training: dict[str, Any] | None = None,
+        sample: int | None = None,
         vgg16_weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
@@ -93,7 +97,9 @@ class Run:
         differ |= {"epochs": self.recipe.training.epochs} if self.recipe.training.epochs != base.training.epochs else {}
         self.variant = "".join(f"+{k}={v}" for k, v in sorted(differ.items()))
         self._scratch = "+scratch" if base.training.pretrained and not self.recipe.training.pretrained and not differ else ""
-        self._label = ""
+        if sample is not None and sample < 1:
+            raise RecipeError(f"a sample of {sample} cells is none; ask for at least 1, or leave it out for all cells.")
+        self._label, self.sample = "", sample
         self.vgg16_weights = Path(vgg16_weights) if vgg16_weights else None
         self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
         # a wrong name is told now, not after the cells are made
@@ -112,19 +118,43 @@ class Run:
         return other
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
-        return Run(recipe or self._base, self.folder.parent, training=training, vgg16_weights=self.vgg16_weights,
+        return Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
                    device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
 
     # --- steps
 
     def cells(self) -> CellDataset:
-        """Return the recipe's cells, made on first use: downloaded, or cropped from fields of view.
+        """Return the recipe's cells, or the sample of them, made on first use: downloaded, or cropped from fields of view.
 
         Raises
         ------
         StaleError
             The dataset on disk is not the one that this step wrote.
         """
+        everything = self._all_cells()
+        if self.sample is None or self.sample >= len(everything):
+            return everything
+        out = self.folder / f"cells{self._sample_suffix}"
+        obs, label = everything.table, self.recipe.label
+        everything.require(label)
+        drawn = draw_groups(obs, label, "image", self.sample)
+        inputs = {"dataset": everything.sha256, "label": label, "cells": self.sample}
+
+        def make() -> None:
+            more = {k: v for k, v in everything.info.items() if k not in ("channels", "um_per_px", "cells", "images", "files", "sha256")}
+            with CellWriter(out, everything.channels, everything.um_per_px, **more, sample_of=everything.sha256) as writer:
+                for rows in np.array_split(np.flatnonzero(drawn), max(1, int(drawn.sum()) // 1024)):
+                    writer.add(everything.read(rows), obs.iloc[rows])
+
+        self.steps.make(out.name, inputs, [out / CROPS, out / TABLE], make)
+        self._check_unchanged(out.name, out)
+        return CellDataset(out)
+
+    @property
+    def _sample_suffix(self) -> str:
+        return f"+cells={self.sample}" if self.sample else ""
+
+    def _all_cells(self) -> CellDataset:
         out = self.folder / "cells"
         inputs: dict[str, Any] = {
             "recipe": self.recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
@@ -178,7 +208,7 @@ class Run:
         """Train a network if it is not there yet; return its folder."""
         if kind not in KINDS:
             raise unknown_name("model", kind, KINDS)
-        dataset = self.cells()
+        dataset = self._all_cells()
         out = self.folder / "models" / f"{kind}{self.variant}"
         fixed: dict[str, Any] = {"name": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
         fixed["training"] = training_key(self.recipe.training)
@@ -243,11 +273,9 @@ class Run:
 
     def _suffix(self, name: FeatureName) -> str:
         """Return what is added to a feature set's name: how its network differs from the recipe's own."""
-        if name.family in KINDS:
-            return self.variant + self._scratch
-        if name.family == "supervised":
-            return self.variant + self._label
-        return self.variant if name.family == "untrained" else ""
+        training = self.variant if name.is_network or name.family == "supervised" else ""
+        other = {"supervised": self._label, "pci": self._scratch, "autoencoder": self._scratch}.get(name.family, "")
+        return training + other + self._sample_suffix
 
     def _network_features(self, kind: str, pooling: str, paths: dict[str, Path]) -> None:
         dataset, spec = self.cells(), self.recipe.training

@@ -163,3 +163,18 @@ def test_a_training_cut_in_another_precision_is_left_alone(own: Run, own_recipe:
     own.train()
     other = Run(own_recipe, tmp_path / "runs", device="cpu", precision="bfloat16", jobs=1, quiet=True, training={"epochs": 3})
     assert other.train().name == "pci+epochs=3"  # trained anew: half in float32 and half in bfloat16 would be neither
+
+
+def test_a_sample_of_whole_images_beside_all_cells(own: Run, own_recipe: Path, tmp_path: Path) -> None:
+    everything = own.features("untrained_conv1")["untrained_conv1"]
+    part = fresh(own_recipe, tmp_path, sample=10)
+    found = part.features(["untrained_conv1", "conv1"])
+    counts = found["conv1"].obs.groupby(["protein", "image"], observed=True).size()
+    assert counts.tolist() == [8, 8]  # one whole image of each protein
+    same = everything[found["untrained_conv1"].obs_names].X
+    np.testing.assert_array_equal(found["untrained_conv1"].X, same)
+    assert {p.name for p in own.folder.glob("models/*")} == {"pci"}  # trained on all cells
+    assert (own.folder / "features" / "conv1+cells=10.h5ad").exists() and len(own.cells()) == 32
+    assert len(fresh(own_recipe, tmp_path, sample=1000).cells()) == 32
+    with pytest.raises(RecipeError, match="sample of 0 cells"):
+        fresh(own_recipe, tmp_path, sample=0)
