@@ -185,8 +185,8 @@ def summary(found: Compared, run: Run) -> str:
     columns = [
         (c, w) for c in dict.fromkeys(named["classifier"]) for w in ways if ((named["classifier"] == c) & (named["left_out"] == w)).any()
     ]
-    text = {(r.features, r.classifier, r.left_out): _with_interval(r.accuracy, r.low, r.high) for r in named.itertuples()}
-    order = {n: i for i, n in enumerate(_best_first(named, ways[0]))}
+    text = {(r.features, r.classifier, r.left_out): with_interval(r.accuracy, r.low, r.high) for r in named.itertuples()}
+    order = {n: i for i, n in enumerate(best_first(named, ways[0]))}
     heads = ["feature set", *(f"{c}, own {w}" for c, w in columns), "features", "cells/s"]
     rows = [heads]
     for row in sorted(found.sets.itertuples(), key=lambda r: order.get(r.features, len(order))):
@@ -209,11 +209,13 @@ def summary(found: Compared, run: Run) -> str:
     return "\n".join(lines)
 
 
-def _with_interval(accuracy: float, low: float, high: float) -> str:
-    return f"{accuracy:.3f} ({low:.3f}–{high:.3f})" if low == low else f"{accuracy:.3f}"
+def with_interval(accuracy: float, low: float | None, high: float | None) -> str:
+    """Write an accuracy with its interval, or alone where there is none."""
+    return f"{accuracy:.3f}" if low is None or low != low else f"{accuracy:.3f} ({low:.3f}–{high:.3f})"
 
 
-def _best_first(scores: pd.DataFrame, way: str) -> list[str]:
+def best_first(scores: pd.DataFrame, way: str) -> list[str]:
+    """Order feature sets by their kNN accuracy with `way` left out, the others behind."""
     best = scores[scores["left_out"] == way].sort_values("classifier", key=lambda c: c != "knn", kind="stable").drop_duplicates("features")
     ranked = best.sort_values("accuracy", ascending=False)["features"].tolist()
     return ranked + [n for n in dict.fromkeys(scores["features"]) if n not in ranked]

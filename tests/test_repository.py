@@ -316,9 +316,10 @@ def test_citation_names_version_licence_and_paper() -> None:
     ]
 
 
-def test_performance_page_is_what_the_raw_results_give() -> None:
-    spec = importlib.util.spec_from_file_location("report", ROOT / "benchmarks" / "report.py")
+@pytest.mark.parametrize("name", ["report", "feature_sets"])
+def test_measured_pages_are_what_the_raw_results_give(name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    report = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(report)
-    assert report.PAGE.read_text() == report.page(), "run: python benchmarks/report.py"
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.PAGE.read_text() == script.page(), f"run: python benchmarks/{name}.py"
