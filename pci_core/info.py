@@ -77,6 +77,11 @@ def describe_run(recipe: str | os.PathLike[str], runs: str | os.PathLike[str] | 
         f"  time          cells {_time(expected.seconds)}, "
         f"training {_time(sources * spec.training.epochs / pairs_rate)} ({pairs_rate:,.0f} pairs/s), "
         f"features {_time(expected.cells / cells_rate)} ({cells_rate:,.0f} cells/s)",
+        *(
+            [f"  features      of the shipped encoder '{spec.training.pretrained}'; --scratch trains on the recipe's own cells"]
+            if spec.training.pretrained
+            else []
+        ),
         f"  run folder    {folder}: {', '.join(_made(folder)) or 'nothing made yet'}",
     ]
     return "\n".join(lines)

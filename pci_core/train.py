@@ -204,6 +204,7 @@ def train(
     # --- save what is kept
     bar.close()
     board.close()
+    _write_losses(out / LOSSES, losses)  # also where the checkpoint came from elsewhere and nothing was left to train
     spent = time.perf_counter() - begun
     card = {
         **config,

@@ -178,3 +178,12 @@ def test_a_sample_of_whole_images_beside_all_cells(own: Run, own_recipe: Path, t
     assert len(fresh(own_recipe, tmp_path, sample=1000).cells()) == 32
     with pytest.raises(RecipeError, match="sample of 0 cells"):
         fresh(own_recipe, tmp_path, sample=0)
+
+
+def test_as_many_epochs_under_another_name_are_taken_over_whole(own: Run, own_recipe: Path, tmp_path: Path) -> None:
+    longer = fresh(own_recipe, tmp_path, training={"epochs": 3})
+    longer.train()
+    own_recipe.write_text(own_recipe.read_text().replace("epochs = 2", "epochs = 3"))
+    again = fresh(own_recipe, tmp_path)
+    pd.testing.assert_frame_equal(again.losses(), longer.losses())
+    assert again.card()["sha256"] == longer.card()["sha256"]
