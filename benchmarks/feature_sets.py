@@ -34,6 +34,7 @@ def keep(runs: Path, recipe: str, note: str) -> None:
     k = found.settings["confusion_k"]
     scores = found.scores[(found.scores["classifier"] != "knn") | (found.scores["k"] == k)]
     sets = pd.read_parquet(tables / "benchmark_sets.parquet")
+    sets.loc[sets["n_features"].isna(), "note"] = "its weights were not to be had"  # the full reason names paths of that machine
     content = {
         "recipe": recipe,
         "note": note,

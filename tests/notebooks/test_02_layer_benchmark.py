@@ -1,0 +1,49 @@
+"""Notebook 02 runs from the first cell to the last on a user's own small recipe, their own table, layers and sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pci_core.run import Run
+
+TEMPLATE = Path(__file__).parents[2] / "notebooks" / "02_layer_benchmark.ipynb"
+
+
+def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
+    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
+    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PCI_MIRROR", str(tmp_path / "no-mirror"))  # VGG16 weights are not to be had
+    done = papermill.execute_notebook(
+        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
+    )
+    return dict(done)
+
+
+@pytest.mark.slow
+def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = Run(own_recipe, tmp_path / "runs", quiet=True).cells().table["cell_id"]
+    pd.DataFrame({"cell_id": ids, "mine": np.random.default_rng(0).random(32)}).to_csv(tmp_path / "mine.csv", index=False)
+    done = execute(
+        own_recipe, tmp_path, monkeypatch, layers="conv1,conv2", feature_sets="untrained_conv1,pixels", tables=str(tmp_path / "mine.csv")
+    )
+    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
+    assert len(pictures) == 6  # figure 2A, by class, confusion, by k, classifiers, maps
+    told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+    assert "real cells" in told and "*Left out. " in told and "--vgg16-weights" in told  # VGG16's row says why it is empty
+    tables = tmp_path / "runs" / "own" / "tables"
+    scores = pd.read_parquet(tables / "02_benchmark_scores.parquet")
+    assert set(scores["features"]) == {"conv1", "conv2", "untrained_conv1", "pixels", "mine"}
+    assert set(scores["left_out"]) == {"cell", "image"} and scores["accuracy"].between(0, 1).all()
+    assert set(pd.read_parquet(tables / "02_classifiers_scores.parquet")["classifier"]) == {"knn", "logistic"}
+
+
+def test_a_wrong_layer_stops_it_at_once(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match="unknown feature set 'conv9'. Did you mean conv"):
+        execute(own_recipe, tmp_path, monkeypatch, layers="conv9")
+    assert not (tmp_path / "runs" / "own" / "features").exists()
