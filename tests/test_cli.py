@@ -43,6 +43,30 @@ def test_the_whole_path(pci, own_recipe: Path, tmp_path: Path) -> None:  # type:
     assert all(Path(line).with_suffix(".parquet").exists() for line in out.splitlines() if line.endswith(".h5ad"))
 
 
+def test_benchmark_on_the_screen_and_on_disk(pci, own_recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    quick = ("--device", "cpu", "--jobs", "1", "--quiet", "--classifiers", "knn")
+    status, out, err = pci("benchmark", own_recipe, "untrained_conv1", "pixels", *quick)
+    assert status == 0, err
+    assert "32 cells, 2 classes of 'protein', 4 of 'image'; chance 0.500" in out and "untrained_conv1" in out
+    tables = tmp_path / "runs" / "own" / "tables"
+    assert {"benchmark.json", "benchmark_scores.parquet", "benchmark_scores.csv", "benchmark_sets.parquet"} <= {
+        p.name for p in tables.iterdir()
+    }
+    status, _, err = pci("benchmark", own_recipe, "pixels", "--table", tmp_path / "no.csv", *quick)
+    assert status == 1 and err.startswith("pci: ") and "no.csv" in err
+    assert pci("benchmark", own_recipe, "pixels", "--seeds", "one", *quick)[0] == 2
+
+
+def test_weights_of_a_run_in_a_file(pci, own_recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "own-pci.safetensors"
+    status, told, err = pci("weights", "export", own_recipe, "--out", out, "--epochs", "1", "--device", "cpu", "--quiet")
+    assert status == 0 and out.exists(), err
+    status, told, _ = pci("weights", "show", out)
+    assert status == 0 and "--epochs 1" in told and '"pairs"' in told
+    status, _, err = pci("weights", "show", own_recipe)
+    assert status == 1 and "no safetensors file" in err
+
+
 def test_info_says_what_to_expect(pci, own_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("pci_core.info.probe_speed", lambda *_: (100.0, 1000.0))
     status, out, err = pci("info", own_recipe)
