@@ -35,7 +35,7 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(pictures) == 6  # figure 2A, by class, confusion, by k, classifiers, maps
     told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
-    assert "real cells" in told and "*Left out. " in told and "--vgg16-weights" in told  # VGG16's row says why it is empty
+    assert "real cells" in told and "*Left out: " in told and "--vgg16-weights" in told  # VGG16's row says why it is empty
     tables = tmp_path / "runs" / "own" / "tables"
     scores = pd.read_parquet(tables / "02_benchmark_scores.parquet")
     assert set(scores["features"]) == {"conv1", "conv2", "untrained_conv1", "pixels", "mine"}
