@@ -38,6 +38,8 @@ What they say together:
 - **Real yeast toy set**: five proteins in three compartments. Nobody tells all five apart, not even the network trained with labels;
   asked for the compartment, most sets come close to one another. With the cell alone left out the classic texture leads.
 - `cellprofiler` is taken whole, without selecting features, which suits kNN badly; under logistic regression it is as good as others.
+- **Speed**: most cells/s here were taken beside other work. On two quiet cores, 3,012 simulated human cells: all five layers of PCI 972,
+  classic 458, designed 256, cellprofiler 38 cells a second.
 - The gap to `supervised` is what is left to gain. The scores of PCI still rose with more pairs when training was stopped."""
 
 
