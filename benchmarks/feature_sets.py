@@ -39,7 +39,7 @@ What they say together:
   asked for the compartment, most sets come close to one another. With the cell alone left out the classic texture leads.
 - `cellprofiler` is taken whole, without selecting features, which suits kNN badly; under logistic regression it is as good as others.
 - **Speed**: most cells/s here were taken beside other work. On two quiet cores, 3,012 simulated human cells: all five layers of PCI 972,
-  classic 458, designed 256, cellprofiler 38 cells a second.
+  classic 458, designed 256, cellprofiler 38 cells a second (cost table of notebook 02).
 - The gap to `supervised` is what is left to gain. The scores of PCI still rose with more pairs when training was stopped."""
 
 

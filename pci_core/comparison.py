@@ -12,7 +12,7 @@ import anndata
 import pandas as pd
 
 from pci_core.analysis.benchmark import CLASSIFIERS, KS, benchmark
-from pci_core.analysis.join import read_table
+from pci_core.analysis.join import left_out_by_reading, read_table
 from pci_core.analysis.paper import PAPER_K, paper_figure
 from pci_core.analysis.result import Benchmark, save_table
 from pci_core.errors import RecipeError, WeightsUnavailableError
@@ -126,13 +126,14 @@ def compare(
         No feature set is left to compare.
     """
     label = label or run.recipe.label
-    run.cells().require(label)  # told now, before hours of work
-    own = {name: read_table(path) for name, path in (tables or {}).items()}
     runner = run if label == run.recipe.label else run.with_label(label)
+    runner.cells().require(label)  # told now, before hours of work
+    own = {name: read_table(path) for name, path in (tables or {}).items()}
     found, missing = gather(runner, names, seeds)
-    for name, why in missing.items():
-        if not run.quiet:
-            print(f"{name} is left out: {why}", file=sys.stderr)
+    told = [f"{name} is left out: {why}" for name, why in missing.items()]
+    told += [f"{name}: {text}" for name, adata in own.items() if (text := left_out_by_reading(adata))]
+    if told and not run.quiet:
+        print("\n".join(told), file=sys.stderr)
     sets: dict[str, anndata.AnnData | list[anndata.AnnData]] = {n: s if len(s) > 1 else s[0] for n, s in found.items()}
     if not sets and not own:
         raise RecipeError(f"no feature set to compare: {'; '.join(f'{n}: {w}' for n, w in missing.items()) or 'none was named'}.")
@@ -151,7 +152,8 @@ def compare(
 def _cost(name: str, adata: anndata.AnnData) -> dict[str, object]:
     facts = adata.uns.get("pci", {})
     row: dict[str, object] = {"features": name, "n_features": adata.n_vars, "n_cells": adata.n_obs}
-    return row | {k: facts.get(k) for k in ("cells_per_second", "seconds", "hardware")} | {"note": facts.get("note", "")}
+    note = left_out_by_reading(adata) or facts.get("note", "")
+    return row | {k: facts.get(k) for k in ("cells_per_second", "seconds", "hardware")} | {"note": note}
 
 
 def paper_figures(names: Iterable[str], classifier: str = "knn", k: int = PAPER_K) -> dict[str, float]:
@@ -200,6 +202,7 @@ def summary(found: Compared, run: Run) -> str:
     lines += [
         "  ".join(v.ljust(w) if i == 0 else v.rjust(w) for i, (v, w) in enumerate(zip(r, widths, strict=True))).rstrip() for r in rows
     ]
+    lines += ["", *notes] if (notes := [t for a in found.feature_sets.values() if (t := left_out_by_reading(a))]) else []
     if len(found.benchmark.omitted):
         lines += [
             "",

@@ -152,7 +152,7 @@ class Run:
 
     @property
     def _sample_suffix(self) -> str:
-        return f"+cells={self.sample}" if self.sample else ""
+        return f"+cells={self.sample}{self._label}" if self.sample else ""  # another label draws other images
 
     def _all_cells(self) -> CellDataset:
         out = self.folder / "cells"
@@ -246,11 +246,10 @@ class Run:
         """Make feature sets where needed and return their ``.h5ad`` files."""
         wanted = {name: parse_feature_name(name) for name in ([names] if isinstance(names, str) else names)}
         paths = {name: self.folder / "features" / f"{name}{self._suffix(parsed)}.h5ad" for name, parsed in wanted.items()}
-        together: dict[tuple[str, ...], list[str]] = {}
+        together: dict[tuple[str, str], list[str]] = {}
         for name, parsed in wanted.items():
-            strategy = parsed.layer.rpartition("_")[2] if parsed.family == "vgg16" else ""
-            together.setdefault((parsed.family, parsed.pooling, strategy), []).append(name)
-        for (family, pooling, _), group in together.items():
+            together.setdefault((parsed.family, parsed.pooling), []).append(name)
+        for (family, pooling), group in together.items():
             if wanted[group[0]].is_network:
                 self._network_features(family, pooling, {wanted[n].layer: paths[n] for n in group})
             else:
@@ -274,7 +273,7 @@ class Run:
     def _suffix(self, name: FeatureName) -> str:
         """Return what is added to a feature set's name: how its network differs from the recipe's own."""
         training = self.variant if name.is_network or name.family == "supervised" else ""
-        other = {"supervised": self._label, "pci": self._scratch, "autoencoder": self._scratch}.get(name.family, "")
+        other = {"supervised": "" if self.sample else self._label, "pci": self._scratch, "autoencoder": self._scratch}.get(name.family, "")
         return training + other + self._sample_suffix
 
     def _network_features(self, kind: str, pooling: str, paths: dict[str, Path]) -> None:

@@ -22,6 +22,7 @@ def own(own_recipe: Path, tmp_path: Path) -> Run:
 def test_sets_and_an_own_table_side_by_side(own: Run, tmp_path: Path) -> None:
     ids = own.cells().table["cell_id"]
     table = pd.DataFrame({"cell_id": ids[::-1], "one": np.arange(32.0), "two": np.random.default_rng(0).random(32)})
+    table["gaps"] = [np.nan, *range(31)]
     table.to_csv(tmp_path / "mine.csv", index=False)
     found = compare(own, ["untrained_conv1", "pixels"], tables={"mine": tmp_path / "mine.csv"}, classifiers=["knn"], ks=[1, 5])
     scores = found.benchmark.scores
@@ -32,6 +33,8 @@ def test_sets_and_an_own_table_side_by_side(own: Run, tmp_path: Path) -> None:
     kept = pd.read_parquet(own.folder / "tables" / "benchmark_scores.parquet")
     pd.testing.assert_frame_equal(kept, scores, check_dtype=False)
     text = summary(found, own)
+    assert "Left out of mine.csv: 1 columns that are NaN or infinite for some cell, e.g. gaps." in text
+    assert "1 columns" in found.sets.set_index("features").loc["mine", "note"]
     assert "real cells" in text and "mine" in text and "32 cells, 2 classes of 'protein'" in text
 
 
@@ -74,3 +77,14 @@ def test_names_of_tables_and_figures_of_the_paper() -> None:
     assert parse_table("mine=a/b.csv") == ("mine", Path("a/b.csv"))
     assert parse_table("a/b.parquet") == ("b", Path("a/b.parquet"))
     assert paper_figures(["conv4", "pixels", "designed"]) == {"conv4": 0.8798, "designed": 0.6204}
+
+
+def test_a_sample_for_another_label_lies_beside(own_recipe: Path, tmp_path: Path) -> None:
+    part = Run(own_recipe, tmp_path / "runs", device="cpu", precision="float32", jobs=1, quiet=True, sample=24)
+    first = part.feature_files("pixels")["pixels"]
+    assert first.name == "pixels+cells=24.h5ad"
+    before = first.stat().st_mtime_ns
+    other = part.with_label("image")
+    assert other.feature_files("pixels")["pixels"].name == "pixels+cells=24+label=image.h5ad"
+    assert len(other.cells()) == 24 and len(part.cells()) == 24  # neither is drawn again
+    assert part.feature_files("pixels")["pixels"].stat().st_mtime_ns == before

@@ -32,7 +32,7 @@ def compute(
     Parameters
     ----------
     names : sequence of str
-        Of the same family; several only of ``vgg16_…`` with the same strategy.
+        Of the same family; several only of ``vgg16_…``.
     dataset : CellDataset
         (N, C, H, W) crops.
     recipe : Recipe

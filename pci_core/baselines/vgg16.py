@@ -23,6 +23,8 @@ from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.data.download import fetch
 from pci_core.errors import CheckpointError, DatasetError, DownloadError, WeightsUnavailableError, unknown_name
+from pci_core.names import VGG16 as NAMES
+from pci_core.names import VGG16_BLOCKS
 from pci_core.recipe import Preprocess
 from pci_core.storage import file_sha256
 
@@ -35,10 +37,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1
 FC_SIDE, FC_FEATURES = 224, 4096
 
 BLOCK_FILTERS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-CONV_LAYERS = tuple(f"block{b}_conv{c}" for b, filters in enumerate(BLOCK_FILTERS, 1) for c in range(1, len(filters) + 1))
-LAYERS = (*CONV_LAYERS, "fc1")
-STRATEGIES = ("protein", "channels", "rgb")
-NAMES = tuple(f"vgg16_{layer}_{strategy}" for layer in LAYERS for strategy in STRATEGIES)
+CONV_LAYERS = VGG16_BLOCKS[:-1]  # the last one is fc1
 
 
 def parse_name(name: str) -> tuple[str, str]:
