@@ -104,8 +104,8 @@ def draw_groups(obs: pd.DataFrame, label: str, group: str, n_cells: int, seed: i
     """
     require(obs, label, group)
     used = obs[has_one_term(obs[label])]
-    pairs = used.groupby([label_text(used[label]), label_text(used[group])]).size().reset_index(name="n")
-    pairs.columns = pd.Index(["label", "group", "n"])
+    named = pd.DataFrame({"label": label_text(used[label]), "group": label_text(used[group])})  # label and group may be one column
+    pairs = named.groupby(["label", "group"]).size().reset_index(name="n")
     pairs = pairs.iloc[np.random.default_rng(seed).permutation(len(pairs))]
     pairs["turn"] = pairs.groupby("label").cumcount()
     pairs = pairs.sort_values("turn", kind="stable")
