@@ -12,7 +12,6 @@ layers have 256 units and dropout; AdamW with one cycle of the learning rate.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import CellTableError, unknown_name
 from pci_core.feed import Feed
+from pci_core.folds import make_folds, unlearnable
 from pci_core.model import scaled
 from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Preprocess
@@ -38,7 +38,6 @@ EPOCHS, STEPS = 12, 500  # small sets: more epochs, until there were this many s
 BATCH = 128
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 4e-3, 0.01, 0.3
 RESIDENT_BYTES = 1 << 30  # crops up to this size are held in memory on the CPU as well
-_TRIES = 20
 
 
 class Classifier(nn.Module):
@@ -147,8 +146,8 @@ def split(dataset: CellDataset, label: str, group: str, folds: int = 5, seed: in
     fold = np.full(len(code), -1, np.int64)
     if used.any():
         n = min(folds, int(n_groups[code[used]].max()))
-        fold[used] = _folds(code[used], of_group[used], n, seed)
-        stuck = used & np.isin(code, [c for c in np.unique(code[used]) if len(np.unique(fold[used & (code == c)])) < 2])
+        fold[used] = make_folds(code[used], of_group[used], n, seed)
+        stuck = used & np.isin(code, unlearnable(code[used], fold[used]))
         left_out["of classes that fall into one fold"] = int(stuck.sum())
         used &= ~stuck
         fold[~used] = -1
@@ -162,26 +161,6 @@ def split(dataset: CellDataset, label: str, group: str, folds: int = 5, seed: in
     names, code[used] = np.unique(classes[code[used]], return_inverse=True)
     code = np.where(used, code, -1)
     return Split([str(n) for n in names], code, fold, int(fold.max()) + 1, {why: n for why, n in left_out.items() if n})
-
-
-def _folds(code: np.ndarray, groups: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Return the fold of each cell, from the shuffle that leaves the fewest classes all in one fold."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    best, fewest = np.zeros(len(code), np.int64), len(code)
-    for attempt in range(_TRIES):
-        fold = np.zeros(len(code), np.int64)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The least populated class")  # small classes are in as many folds as they can be
-            kfold = StratifiedGroupKFold(n, shuffle=True, random_state=seed + attempt)
-            for i, (_, test) in enumerate(kfold.split(code[:, None], code, groups)):
-                fold[test] = i
-        lost = sum(len(np.unique(fold[code == c])) < 2 for c in np.unique(code))
-        if lost < fewest:
-            best, fewest = fold, lost
-        if not lost:
-            break
-    return best
 
 
 def supervised(
