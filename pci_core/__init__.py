@@ -33,6 +33,7 @@ _PUBLIC = {
     "join": "analysis.join",
     "load_model": "train",
     "load_recipe": "recipe:load",
+    "notebook": "",
     "pairs_to_show": "painting",
     "paper_figure": "analysis.paper",
     "plots": "",

@@ -46,6 +46,14 @@ class StaleError(PCIError):
     """A result whose inputs changed after it was made."""
 
 
+class AnalysisNeedsError(PCIError):
+    """An analysis that these cells do not allow: a column, two locations or enough members of a class are missing."""
+
+
+class ParameterError(PCIError):
+    """A parameter of a notebook whose name or value is wrong."""
+
+
 class DownloadError(PCIError):
     """A download that failed, or whose content is not what its hash says."""
 

@@ -34,6 +34,7 @@ FLOORS = {
     "features": 3, "baselines": 3,
     "analysis": 4, "plots": 4,
     "run": 5, "info": 5, "comparison": 5, "export": 5,
+    "notebook": 5, "atlas": 5,
     "cli": 6, "book": 6,
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/[a-z]\w+)/|[.]librar[y]/")

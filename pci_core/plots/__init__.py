@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pci_core.plots.benchmark import accuracy_by_k, classifiers, feature_set_accuracy, vgg16_layers
 from pci_core.plots.classes import confusion, recall_heatmap
+from pci_core.plots.gallery import crop_rows, draw_cells
 from pci_core.plots.images import composite, field_of_view, painted_pairs, scale_bar, training_pairs
 from pci_core.plots.maps import umaps
 from pci_core.plots.scores import accuracy_by_layer, recall_by_class
@@ -21,6 +22,8 @@ __all__ = [
     "classifiers",
     "composite",
     "confusion",
+    "crop_rows",
+    "draw_cells",
     "feature_set_accuracy",
     "field_of_view",
     "painted_pairs",
