@@ -34,6 +34,12 @@ EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of th
 WidthOption = Annotated[
     float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")
 ]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--start", help="Encoder to start the training from: a shipped one ('simulated-human') or a .safetensors [default: random]."
+    ),
+]
 JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
 ScratchOption = Annotated[
     bool, typer.Option("--scratch", help="Train on the recipe's own cells even where pretrained weights are shipped.")
@@ -96,13 +102,14 @@ def train(
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
+    start: StartOption = None,
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network, or go on where an earlier call was cut."""
     from pci_core.run import Run
 
-    training = _training(seed, epochs, width)
+    training = _training(seed, epochs, width, start=start)
     folder = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
     print(f"{folder}: weights, losses and TensorBoard log")
 
@@ -126,6 +133,7 @@ def features(
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
+    start: StartOption = None,
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
@@ -133,14 +141,14 @@ def features(
     from pci_core.model import LAYERS
     from pci_core.run import Run
 
-    training = _training(seed, epochs, width, scratch)
+    training = _training(seed, epochs, width, scratch, start)
     run = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights)
     for path in run.feature_files(names or LAYERS).values():
         print(path)
 
 
-def _training(seed: int | None, epochs: int | None, width: float | None, scratch: bool = False) -> dict[str, Any]:
-    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else None}
+def _training(seed: int | None, epochs: int | None, width: float | None, scratch: bool = False, start: str | None = None) -> dict[str, Any]:
+    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else None, "start": start}
 
 
 @app.command()

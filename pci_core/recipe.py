@@ -117,7 +117,8 @@ class Training:
     """What fixes a trained model; see the paper's Methods and the authors' code.
 
     ``pretrained``: name of weights in ``pci_core/pretrained`` that feature sets use by default; empty =
-    train on the recipe's own cells.
+    train on the recipe's own cells. ``start``: name of weights there, or a ``.safetensors`` (relative to the
+    recipe file), from which the source cell encoder starts; empty = random.
     """
 
     epochs: int = 30
@@ -128,6 +129,7 @@ class Training:
     holdout: float = 0.1
     seed: int = 0
     pretrained: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)

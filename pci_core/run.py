@@ -35,7 +35,7 @@ from pci_core.painting import Painted, paint
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
 from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
-from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, train, training_key
+from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, state_hash, train, training_key
 from pci_core.weights import load_safetensors
 
 CELLS_CODE = {"simulate": 1, "table": 1, "authors": 2, "duloc": 1}  # raise one when what such a source gives changes
@@ -95,7 +95,7 @@ class Run:
         self.recipe = base.replace(training=changed) if changed else base
         differ = {k: v for k, v in training_key(self.recipe.training).items() if v != getattr(base.training, k)}
         differ |= {"epochs": self.recipe.training.epochs} if self.recipe.training.epochs != base.training.epochs else {}
-        self.variant = "".join(f"+{k}={v}" for k, v in sorted(differ.items()))
+        self.variant = "".join(f"+{k}={Path(v).stem if k == 'start' else v}" for k, v in sorted(differ.items()))
         self._scratch = "+scratch" if base.training.pretrained and not self.recipe.training.pretrained and not differ else ""
         if sample is not None and sample < 1:
             raise RecipeError(f"a sample of {sample} cells is none; ask for at least 1, or leave it out for all cells.")
@@ -212,6 +212,8 @@ class Run:
         out = self.folder / "models" / f"{kind}{self.variant}"
         fixed: dict[str, Any] = {"name": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
         fixed["training"] = training_key(self.recipe.training)
+        start = self._start_state(kind)
+        fixed |= {"start": state_hash(start)} if start else {}
         inputs = {**fixed, "epochs": self.recipe.training.epochs}
 
         def make() -> None:
@@ -222,7 +224,7 @@ class Run:
                 with as_storage_error(work):
                     work.mkdir(parents=True, exist_ok=True)
                 self._start_from_shorter(work, cut)
-                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet)
+                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet, start=start)
                 with atomic_path(out, folder=True) as temporary:
                     shutil.copytree(work, temporary, dirs_exist_ok=True)
                 shutil.rmtree(work)
@@ -333,6 +335,18 @@ class Run:
                 write_features(dataset, measured, paths[name], facts)
 
         self.steps.make_all({step: [p] for step, (_, p) in steps.items()}, inputs, make, family)
+
+    def _start_state(self, kind: str) -> dict[str, Any] | None:
+        """Return the encoder weights that a training starts from, None where it starts at random."""
+        name = self.recipe.training.start
+        if not name:
+            return None
+        path = (self.recipe.folder or Path()) / name if name.endswith(pretrained.SUFFIX) else pretrained.path_of(name, kind)
+        if not path.is_file():
+            raise CheckpointError(f"{path}, from which the training shall start, is not there. Shipped: {', '.join(pretrained.names())}.")
+        encoder, card = pretrained.load_encoder(path, self.recipe.preprocess)
+        check_channels(self._all_cells(), encoder, [c["name"] for c in card["channels"]], path.name)
+        return encoder.state_dict()
 
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
         """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same."""

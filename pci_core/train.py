@@ -8,6 +8,7 @@ the same weights as an uncut one (bit for bit on the CPU in float32).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -59,6 +60,7 @@ def train(
     data: str = "auto",
     quiet: bool = False,
     checkpoint_seconds: float = 60.0,
+    start: dict[str, torch.Tensor] | None = None,
 ) -> Trained:
     """Train a network on a dataset, or go on where an earlier call was cut.
 
@@ -80,6 +82,8 @@ def train(
         No progress bar and no printed lines.
     checkpoint_seconds : float
         A checkpoint is written when this long has passed since the last one, and at the end.
+    start : dict of str to Tensor, optional
+        State of a source cell encoder to start from, of the same width and channels; the rest starts at random.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def train(
     Raises
     ------
     CheckpointError
-        The checkpoint in `out` is damaged or belongs to another training.
+        The checkpoint in `out` is damaged or belongs to another training, or `start` does not fit the network.
     SamplingError
         No image has two cells.
     """
@@ -100,6 +104,8 @@ def train(
     dtype = devices.choose_precision(where, precision)
     devices.keep_freed_memory()
     model = build(kind, dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed)
+    if start is not None:
+        _start_from(model, start)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
     scaler = torch.amp.GradScaler(where.type, enabled=dtype == torch.float16)
@@ -110,6 +116,8 @@ def train(
         "dataset": dataset.sha256,
         "precision": str(dtype).removeprefix("torch."),
     }
+    if start is not None:
+        config["start"] = state_hash(start)
     train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
     sampler = PairSampler(dataset.starts, train_images, "cpu" if where.type == "mps" else where)
     held = _held_out_pairs(dataset.starts, held_images, spec.seed)
@@ -259,7 +267,25 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
 
 def training_key(spec: Training) -> dict[str, Any]:
     """Return what fixes a training but for its length: more epochs go on from fewer."""
-    return {k: v for k, v in asdict(spec).items() if k not in ("epochs", "pretrained")}
+    left_out = {"epochs", "pretrained"} | (set() if spec.start else {"start"})  # as in trainings made before there was a start
+    return {k: v for k, v in asdict(spec).items() if k not in left_out}
+
+
+def state_hash(state: dict[str, torch.Tensor]) -> str:
+    """Return a hash of weights, by name and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _start_from(model: Model, start: dict[str, torch.Tensor]) -> None:
+    try:
+        model.source.load_state_dict(start)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the encoder to start from does not fit this network ({str(error)[:160]}). It needs the same width and number of channels."
+        ) from error
 
 
 def _prepare(raw: torch.Tensor, flips: torch.Tensor, recipe: Recipe, n_protein: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from pci_core import pretrained
 from pci_core import run as run_module
-from pci_core.errors import DatasetError, ImageError, RecipeError, StaleError, StorageError, UnknownNameError
+from pci_core.errors import CheckpointError, DatasetError, ImageError, RecipeError, StaleError, StorageError, UnknownNameError
+from pci_core.model import build
 from pci_core.names import feature_names, parse_feature_name
 from pci_core.run import Run
 
@@ -187,3 +190,28 @@ def test_as_many_epochs_under_another_name_are_taken_over_whole(own: Run, own_re
     again = fresh(own_recipe, tmp_path)
     pd.testing.assert_frame_equal(again.losses(), longer.losses())
     assert again.card()["sha256"] == longer.card()["sha256"]
+
+
+def test_training_from_an_encoder(own: Run, own_recipe: Path, tmp_path: Path) -> None:
+    encoder = tmp_path / "own" / "mine.safetensors"
+    pretrained.export_encoder(own.train() / "weights.safetensors", encoder)
+    short = fresh(own_recipe, tmp_path, training={"start": "mine.safetensors", "epochs": 1, "learning_rate": 1e-9})
+    assert "start=mine" in short.train().name
+    started, original = short.model().source.state_dict(), own.model().source.state_dict()
+    random = build("pci", 1, 1, own.recipe.training.width, seed=own.recipe.training.seed).source.state_dict()
+    kernel = "blocks.0.conv.weight"
+    # float16 in the file: relative 5e-4; the learning rate moves nothing
+    assert torch.allclose(started[kernel], original[kernel], rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(random[kernel], original[kernel], rtol=1e-3, atol=1e-5)
+    longer = fresh(own_recipe, tmp_path, training={"start": "mine.safetensors", "epochs": 2, "learning_rate": 1e-9})
+    assert len(longer.losses()) == 2 and longer.card()["start"] == short.card()["start"]
+
+
+def test_an_encoder_that_does_not_fit_is_refused(own: Run, own_recipe: Path, tmp_path: Path) -> None:
+    pretrained.export_encoder(own.train() / "weights.safetensors", tmp_path / "own" / "mine.safetensors")
+    with pytest.raises(CheckpointError, match="same width"):
+        fresh(own_recipe, tmp_path, training={"start": "mine.safetensors", "width": 0.1}).train()
+    with pytest.raises(CheckpointError, match="is not there. Shipped: simulated-human"):
+        fresh(own_recipe, tmp_path, training={"start": "no.safetensors"}).train()
+    with pytest.raises(CheckpointError, match="rescaled in another way"):
+        fresh(own_recipe, tmp_path, training={"start": "simulated-human"}).train()
