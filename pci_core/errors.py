@@ -54,6 +54,10 @@ class ParameterError(PCIError):
     """A parameter of a notebook whose name or value is wrong."""
 
 
+class EnrichmentError(PCIError):
+    """Gene sets that cannot be read or share no names with the genes, or g:Profiler without a usable answer."""
+
+
 class DownloadError(PCIError):
     """A download that failed, or whose content is not what its hash says."""
 
