@@ -49,7 +49,7 @@ def read_gmt(path: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, 
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise EnrichmentError(f"cannot read the gene sets {path}: {error.strerror}. Give the path of a GMT file.") from error
     except UnicodeDecodeError as error:
