@@ -69,7 +69,7 @@ def test_share_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("genes", "told"),
     [
-        ([f"ENSG{i:011d}" for i in range(30)], "only 0% of the 30 genes.*ENSG00000000000.*Ensembl genes.*in the sets: .*gene symbols.*Name "),
+        ([f"ENSG{i:011d}" for i in range(30)], "only 0% of the 30 genes.*ENSG00000000000.*Ensembl genes.*in the sets: .*symbols.*Name "),
         (["P04637", "Q9Y6K9"], "UniProt"),
         (["YAL001C", "YBR020W"], "systematic yeast"),
         (["7157", "672"], "Entrez"),
