@@ -10,7 +10,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint format bench clean clean-venv
+.PHONY: help book test lint format bench address clean clean-venv
 
 help:  ## list these commands
 	@echo "make <command>   (PYTHON=python3.12 chooses another Python for .venv)"; echo
@@ -33,6 +33,9 @@ format: $(READY)  ## put all files into the one style
 
 bench: $(READY)  ## every benchmark of benchmarks/, one after another
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(PY) "$$script" $(ARGS); done
+
+address: $(READY)  ## copy the repository's address from pyproject.toml to every file that needs it
+	$(PY) tools/address.py
 
 clean:  ## remove what was built (_build and caches); keeps runs/ and .venv
 	rm -rf _build build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

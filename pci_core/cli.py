@@ -242,6 +242,39 @@ def show_weights(file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s
 
 
 @app.command()
+def atlas(
+    recipe: RecipeArgument,
+    features: Annotated[str, typer.Option("--features", help="Feature set, see 'pci features --help'.")] = "conv3",
+    out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write [default: in the run's folder].")] = None,
+    runs: RunsOption = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the map.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the interactive map of all proteins: one page that opens in a browser without a server."""
+    from pci_core.atlas import make
+    from pci_core.run import Run
+
+    print(make(Run(recipe, runs, device=device, quiet=quiet), features, out, seed=seed))
+
+
+@app.command()
+def results(
+    recipe: RecipeArgument,
+    features: Annotated[
+        str, typer.Option("--features", help="Feature sets with commas between them.")
+    ] = "conv3,conv4,autoencoder_conv4,classic,untrained_conv3",
+    only: Annotated[list[str] | None, typer.Option("--only", help="Numbers of the notebooks to run, e.g. 03.")] = None,
+) -> None:
+    """Run the analyses on several feature sets and keep their headline numbers under book/results (from the root of the repository)."""
+    from pci_core.names import split_names
+    from pci_core.results import keep
+
+    for path in keep(Path.cwd(), recipe, split_names(features), only):
+        print(path)
+
+
+@app.command()
 def book(
     recipe: Annotated[str, typer.Option("--recipe", help="Recipe that the notebooks run on.")] = "simulated-human",
     only: Annotated[list[str] | None, typer.Option("--only", help="Numbers of the notebooks to run, e.g. 01.")] = None,

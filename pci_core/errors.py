@@ -58,6 +58,10 @@ class EnrichmentError(PCIError):
     """Gene sets that cannot be read or share no names with the genes, or g:Profiler without a usable answer."""
 
 
+class BookError(PCIError):
+    """A notebook, page or setting of the book that is missing, fails or gives a warning."""
+
+
 class DownloadError(PCIError):
     """A download that failed, or whose content is not what its hash says."""
 

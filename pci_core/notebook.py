@@ -33,7 +33,7 @@ from pci_core.plots.style import set_label
 from pci_core.run import Run
 from pci_core.storage import atomic_path
 
-ADDRESS = "https://github.com/OWNER/REPOSITORY"  # stands in _config.yml; 'make address' writes it here and into the notebooks
+ADDRESS = "https://github.com/OWNER/REPOSITORY"  # as pyproject.toml has it; `make address` copies it here and into the notebooks
 COLAB_CELL = f'''# On Colab only: install the package, with the torch that Colab brings.
 import sys
 
@@ -89,7 +89,7 @@ class Notebook:
 
     @property
     def note(self) -> str:
-        """What every figure says under it: kind of cells, recipe, feature set."""
+        """What every figure says under it, namely kind of cells, recipe, feature set."""
         return f"{self.kind}, {self.run.recipe.name}, {self.set_label}"
 
     @cached_property
@@ -99,7 +99,7 @@ class Notebook:
 
     @cached_property
     def cells(self) -> anndata.AnnData:
-        """The chosen features of the cells, made on first use: (cells, features).
+        """The chosen features of the cells, made on first use; (cells, features).
 
         Raises
         ------
@@ -127,7 +127,7 @@ class Notebook:
 
     @property
     def stem(self) -> str:
-        """Beginning of the names of this notebook's files: its own name and the feature set's."""
+        """Beginning of the names of this notebook's files, from its own name and the feature set's."""
         return f"{self.name}_{self.set_name}"
 
     def table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -191,7 +191,7 @@ class Notebook:
 def laid_out(scores: pd.DataFrame) -> pd.DataFrame:
     """Lay out headline numbers for reading: value with interval, cells and proteins, the paper's figure and its cells."""
     shown = pd.DataFrame({"": scores["what"]})
-    shown["ours"] = [_number(v, a, b, u) for v, a, b, u in scores[["value", "low", "high", "unit"]].itertuples(index=False)]
+    shown["ours"] = [as_text(v, a, b, u) for v, a, b, u in scores[["value", "low", "high", "unit"]].itertuples(index=False)]
     shown["cells"] = [f"{n:,}" for n in scores["n_cells"]]
     shown["proteins"] = ["" if n != n else f"{int(n):,}" for n in scores["n_proteins"]]
     if scores["paper"].notna().any():
@@ -202,7 +202,8 @@ def laid_out(scores: pd.DataFrame) -> pd.DataFrame:
     return shown.set_index("")
 
 
-def _number(value: float, low: float, high: float, unit: str) -> str:
+def as_text(value: float, low: float, high: float, unit: str = "") -> str:
+    """Write a number with its interval, or alone where there is none."""
     text = _text(value) if low != low else f"{_text(value)} ({_text(low)} to {_text(high)})"
     return f"{text} {unit}".strip()
 

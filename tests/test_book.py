@@ -43,41 +43,12 @@ def test_pages_are_listed_in_order() -> None:
     assert list(book._pages(TOC)) == ["book/intro", "notebooks/01_a", "notebooks/02_b", "book/more"]
 
 
-def test_pages_left_out_take_their_sections_with_them() -> None:
-    assert list(book._pages(book._without(TOC, {"notebooks/02_b"}))) == ["book/intro", "notebooks/01_a"]
-    assert list(book._pages(book._without(TOC, {"notebooks/01_a", "notebooks/02_b"}))) == ["book/intro"]
-
-
 def test_notebooks_are_chosen_by_how_they_begin() -> None:
     known = ["01_training", "04_clustering"]
     assert book._choose(known, None) == known
     assert book._choose(known, ["04"]) == ["04_clustering"]
     with pytest.raises(UnknownNameError, match="01_training"):
         book._choose(known, ["1_training"])
-
-
-def test_inputs_change_with_cells_and_parameters_but_not_with_outputs(tmp_path: Path) -> None:
-    path = tmp_path / "a.ipynb"
-    write_notebook(path, "1 + 1")
-    first = book._inputs(path, "simulated-human")
-    content = json.loads(path.read_text())
-    content["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "2"}]
-    path.write_text(json.dumps(content))
-    assert book._inputs(path, "simulated-human") == first
-    assert book._inputs(path, "simulated-yeast") != first
-    write_notebook(path, "1 + 2")
-    assert book._inputs(path, "simulated-human") != first
-
-
-def test_a_changed_or_half_known_copy_is_not_current(tmp_path: Path) -> None:
-    executed, inputs = tmp_path / "a.ipynb", {"cells": "x"}
-    executed.write_text("{}")
-    assert not book._is_current(executed, inputs)
-    executed.with_suffix(".json").write_text(json.dumps({"inputs": inputs, "sha256": book.file_sha256(executed)}))
-    assert book._is_current(executed, inputs)
-    assert not book._is_current(executed, {"cells": "y"})
-    executed.write_text("{ }")
-    assert not book._is_current(executed, inputs)
 
 
 def test_bad_input_is_named(small_book: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -117,6 +88,19 @@ def test_build_execute_once_and_keep_the_book_when_a_cell_or_page_fails(
     capfd.readouterr()
     book.build(small_book, only=["01"])
     assert "up to date" in capfd.readouterr().out
+
+    needs = "from pci_core.errors import AnalysisNeedsError\nraise AnalysisNeedsError('02_b needs the column <cell_line>')"
+    write_notebook(small_book / "notebooks" / "02_b.ipynb", needs)
+    (small_book / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n  - file: notebooks/01_a\n  - file: notebooks/02_b\n"
+    )
+    (small_book / "book" / "intro.md").write_text("# Start\n\nA formula: $x^2$. See [](../notebooks/02_b.ipynb).\n")
+    book.build(small_book)
+    left_out = (index.parent / "notebooks" / "02_b.html").read_text()
+    assert "A page" in left_out and "02_b needs the column" in left_out and "Traceback" not in left_out
+    assert "02_b.ipynb: left out" in capfd.readouterr().out
+    book.build(small_book, only=["01"])  # what was not asked for has a page all the same, so that links hold
+    assert "was not run on simulated-human" in (index.parent / "notebooks" / "02_b.html").read_text()
 
     before = page.read_text()
     write_notebook(small_book / "notebooks" / "01_a.ipynb", "raise ValueError('no cells')")

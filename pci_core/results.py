@@ -1,0 +1,222 @@
+"""Results that took long, kept as small tables, and the page that shows every published figure beside ours.
+
+``pci results RECIPE`` runs the analysis notebooks on several feature sets and keeps their headline numbers
+under ``book/results/<recipe>/``, one CSV a notebook, with ``provenance.json``: command, cells, hardware,
+versions. No pixel of a cell is kept. The page is filled from them, and from what the reader's own build found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import pci_core
+from pci_core import device as devices
+from pci_core.analysis.paper import paper_figure
+from pci_core.errors import AnalysisNeedsError, BookError, DatasetError, unknown_name
+from pci_core.executing import execute, recipe_argument
+from pci_core.notebook import as_text
+from pci_core.plots.style import set_label
+from pci_core.recipe import load
+from pci_core.run import Run
+from pci_core.storage import atomic_path, write_json
+
+PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
+SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
+_MARKER = re.compile(r"^<!-- results: (\w+) -->$", re.MULTILINE)
+_FEATURES = re.compile(r'(?:"|\\n)features = ')  # the parameter, in the JSON of a notebook
+_BENCHMARKS = Path("benchmarks/results/feature_sets")
+
+
+def keep(root: Path, recipe: str, features: Sequence[str] = SETS, only: Sequence[str] | None = None) -> list[Path]:
+    """Run the analysis notebooks on feature sets of a recipe and keep their headline numbers.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the repository.
+    recipe : str
+        Name of an embedded recipe or path of a TOML file.
+    features : sequence of str
+        Feature sets, see `pci_core.names.feature_names`.
+    only : sequence of str, optional
+        Beginnings of notebook names, e.g. ``["03", "06"]``; all with a ``features`` parameter by default.
+
+    Returns
+    -------
+    list of Path
+        The CSVs under ``book/results/<recipe>/``.
+
+    Raises
+    ------
+    AnalysisNeedsError
+        The cells allow none of these analyses.
+    BookError, UnknownNameError
+        A notebook fails, or there is none of that name.
+    """
+    root, run = Path(root).resolve(), Run(recipe)
+    templates = _templates(root, only)
+    tables, written, left_out = run.folder / "tables", [], {}
+    for template in templates:
+        found, began = [], time.perf_counter()
+        for name in features:
+            executed = root / "_build" / "results" / run.recipe.name / name / template.name
+            try:
+                execute(root, template, executed, {"recipe": recipe_argument(recipe), "features": name})
+            except AnalysisNeedsError as needs:
+                left_out[template.stem] = str(needs)
+                print(f"{template.name}: left out: {needs}", flush=True)
+                break
+            found.append(_read(tables / f"{template.stem}_{name}_scores.csv"))
+        if found:
+            out = root / "book" / FOLDER / run.recipe.name / f"{template.stem}.csv"
+            table = pd.concat(found, ignore_index=True)
+            with atomic_path(out) as temporary:
+                table.round(6).to_csv(temporary, index=False)
+            _note(out, run, f"pci results {recipe} --only {template.stem[:2]} --features {','.join(features)}", time.perf_counter() - began)
+            written.append(out)
+    if not written:
+        raise AnalysisNeedsError("nothing to keep: " + " ".join(left_out.values()))
+    return written
+
+
+def _templates(root: Path, only: Sequence[str] | None) -> list[Path]:
+    known = [p for p in sorted((root / "notebooks").glob("*.ipynb")) if _FEATURES.search(p.read_text(encoding="utf-8"))]
+    if not known:
+        raise BookError(f"{root / 'notebooks'} holds no analysis notebook. Run this in a clone of the repository.")
+    for prefix in only or []:
+        if not any(p.name.startswith(prefix) for p in known):
+            raise unknown_name("notebook", prefix, [p.stem for p in known])
+    return [p for p in known if not only or any(p.name.startswith(prefix) for prefix in only)]
+
+
+def _note(out: Path, run: Run, command: str, seconds: float) -> None:
+    """Write where a table came from beside it, keeping what is known of the others."""
+    path = out.with_name(PROVENANCE)
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    dataset, where = run.cells(), devices.choose_device("auto")
+    known[out.stem] = {
+        "command": command,
+        "cells": len(dataset),
+        "dataset": dataset.sha256,
+        "simulated": run.recipe.simulated,
+        "encoder": run.recipe.training.pretrained or "trained on these cells",
+        "seconds": round(seconds),
+        "hardware": devices.describe(where, devices.choose_precision(where, "auto")),
+        "version": pci_core.__version__,
+        "made": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    write_json(path, dict(sorted(known.items())))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=True).fillna({"unit": "", "paper_on": "", "note": ""})
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} is no readable table of scores ({str(error)[:100]}). Run its notebook again.") from error
+
+
+# --- the page
+
+
+def fill(text: str, kept: Path, own: Path) -> str:
+    """Put the tables into the page.
+
+    Parameters
+    ----------
+    text : str
+        The page with lines ``<!-- results: 03_cell_line_robustness -->``.
+    kept : Path
+        ``book/results``: a folder a recipe.
+    own : Path
+        ``tables`` of the run that this book was built on.
+
+    Returns
+    -------
+    str
+        A marker without any table behind it becomes a line that says so.
+    """
+    return _MARKER.sub(lambda match: _section(match[1], kept, own), text)
+
+
+def _section(notebook: str, kept: Path, own: Path) -> str:
+    parts = []
+    if notebook == "02_layer_benchmark":
+        found = [benchmark_scores(p) for p in sorted((kept.parent.parent / _BENCHMARKS).glob("*.json"))]
+        parts += [_table(t, f"{t['recipe'].iloc[0]}, kept") for t in found]
+    for path in sorted(kept.glob(f"*/{notebook}.csv")):
+        parts.append(_table(_read(path), f"{path.parent.name}, kept", _provenance(path)))
+    mine = sorted(own.glob(f"{notebook}_*_scores.csv")) if notebook != "02_layer_benchmark" else []
+    if mine:
+        table = pd.concat([_read(p) for p in mine], ignore_index=True)
+        parts.append(_table(table, f"{own.parent.name}, this build"))
+    return "\n\n".join(parts) or "*No table of this analysis was kept, and this build did not make one.*"
+
+
+def benchmark_scores(path: Path) -> pd.DataFrame:
+    """Return kept scores of the benchmark of feature sets in the form of the notebooks' headline numbers."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    recipe = load(content["recipe"])
+    rows = pd.DataFrame(content["scores"])
+    rows = rows[(rows["classifier"] == "knn") & rows["features"].isin(_shown(rows["features"]))]
+    label = content["settings"]["label"]
+    facts = {"notebook": "02_layer_benchmark", "recipe": recipe.name + (f", label {label}" if label != recipe.label else "")}
+    table = rows.assign(**facts, simulated=recipe.simulated, n_proteins=float("nan"), unit="", note="", value=rows["accuracy"])
+    table["what"] = "balanced accuracy, kNN, own " + rows["left_out"].str.replace("_", " ") + " left out"
+    keys = zip(rows["features"], rows["k"], rows["left_out"], strict=True)
+    table["paper"] = [paper_figure(name, "knn", k) if way == "cell" else float("nan") for name, k, way in keys]
+    return table.assign(paper_on="yeast, 30,889 labelled cells")
+
+
+def _shown(features: pd.Series) -> list[str]:
+    return [
+        f for f in features.unique() if "+" not in f and "pairs" not in f and not f.startswith(("untrained_conv5", "autoencoder_conv5"))
+    ]
+
+
+def _provenance(path: Path) -> str:
+    try:
+        known = json.loads(path.with_name(PROVENANCE).read_text(encoding="utf-8"))[path.stem]
+    except (OSError, ValueError, KeyError):
+        return ""
+    cost = f"{known['seconds'] / 60:.0f} min on {known['hardware']}"
+    return f"Made by `{known['command']}` in {cost}; encoder: {known['encoder']}; {known['made']}."
+
+
+def _table(scores: pd.DataFrame, title: str, foot: str = "") -> str:
+    """Lay scores out: a row a number, a column a feature set, the paper's figure last."""
+    kind = "SIMULATED" if scores["simulated"].astype(str).iloc[0] == "True" else "real"
+    proteins = scores["n_proteins"].dropna()
+    n = f"up to {int(scores['n_cells'].max()):,} cells" + (f" of {int(proteins.max()):,} proteins" if len(proteins) else "")
+    sets = list(dict.fromkeys(scores["features"]))
+    paper = scores["paper"].notna().any()
+    head = ["", *(set_label(s) for s in sets), *(["paper (other cells)"] if paper else [])]
+    lines = [f"**{title}** ({kind} cells; {n})", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for what, rows in scores.groupby("what", sort=False):
+        by_set = rows.drop_duplicates("features").set_index("features")
+        cells = [as_text(*by_set.loc[s, ["value", "low", "high", "unit"]]) if s in by_set.index else "–" for s in sets]
+        lines.append("| " + " | ".join([_escape(str(what)), *cells, *([_paper(by_set)] if paper else [])]) + " |")
+    return "\n".join([*lines, *(["", foot] if foot else [])])
+
+
+def _paper(rows: pd.DataFrame) -> str:
+    known = rows["paper"].dropna()
+    if known.empty:
+        return ""
+    on = next((f", {t}" for t in rows["paper_on"] if t), "")
+    if known.nunique() == 1:
+        return f"{known.iloc[0]:g}{on}"
+    return "; ".join(f"{set_label(str(s))} {v:g}" for s, v in known.items()) + on
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
