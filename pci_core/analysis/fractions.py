@@ -1,0 +1,145 @@
+"""How well a score of two locations tells a cell's known fraction: rank correlation, and error after a one-parameter calibration.
+
+Where fractions are known at all: simulated cells, or a table with a column ``fraction_<location>`` (`hpa-duloc`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from pci_core.analysis.bootstrap import Interval, bootstrap
+from pci_core.analysis.multilocalization import SCORES
+from pci_core.errors import unknown_name
+from pci_core.folds import make_folds
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Fractions told from a score by one parameter.
+
+    Attributes
+    ----------
+    scale : float
+        a of ``fraction = 1 / (1 + exp(-a * score))``, fitted on all cells used; for drawing.
+    error, guess : Interval
+        Mean absolute error of the fraction on cells whose unit took no part in the fit; the same of guessing the
+        mean fraction of the training cells.
+    n_cells : int
+    """
+
+    scale: float
+    error: Interval
+    guess: Interval
+    n_cells: int
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Spearman's rank correlation; NaN where either has one value."""
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def highest_spearman(truth: np.ndarray) -> float:
+    """Return the highest Spearman correlation that a score without ties can have with a truth that has some."""
+    n = len(truth)
+    ties = np.unique(truth, return_counts=True)[1].astype(np.float64)
+    return float(np.sqrt(max(0.0, 1 - (ties**3 - ties).sum() / (n**3 - n)))) if n > 1 else float("nan")
+
+
+def agreement(scores: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Compare every score with the known fraction.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `score`; rows without a known fraction are not looked at.
+    draws, seed : int
+        Of the bootstrap, which draws whole units.
+
+    Returns
+    -------
+    DataFrame
+        ``score, cells, of, spearman, low, high, highest, n, n_cells, n_units``. ``cells``: ``both`` (annotated with both
+        locations) or ``all`` (with those of one alone, whose fraction is 0 or 1); ``of``: ``cells``, ``images`` (means of an
+        image against its mean fraction) or ``cells within images`` (differences from the image's mean). ``highest`` is what
+        ties in the truth allow. No row where no fraction is known, or where all known ones are equal.
+    """
+    rows = []
+    known = scores[np.isfinite(scores["fraction"])]
+    for cells, of in (("both", "cells"), ("all", "cells"), ("both", "images"), ("both", "cells within images")):
+        part = known if cells == "all" else known[known["set"] == "both"]
+        values = part[[*SCORES, "fraction", "unit"]]
+        image = part["image"].to_numpy()
+        if of == "images":
+            values = values.groupby(image).mean()
+        elif of == "cells within images":
+            inside = [*SCORES, "fraction"]
+            values = values.assign(**{c: values[c] - values.groupby(image)[c].transform("mean") for c in inside})
+        if len(values) < 3 or np.ptp(values["fraction"]) < 1e-9:
+            continue
+        truth, unit = values["fraction"].to_numpy(), values["unit"].to_numpy()
+        for name in SCORES:
+            found = values[name].to_numpy()
+            interval = bootstrap(lambda i, s=found, t=truth: spearman(s[i], t[i]), unit, draws=draws, seed=seed)  # type: ignore[misc]
+            counts = (highest_spearman(truth), len(values), len(part), interval.n_groups)
+            rows.append((name, cells, of, interval.value, interval.low, interval.high, *counts))
+    return pd.DataFrame(rows, columns=["score", "cells", "of", "spearman", "low", "high", "highest", "n", "n_cells", "n_units"])
+
+
+def calibrate(
+    scores: pd.DataFrame, name: str = "ratio", *, cells: str = "both", folds: int = 5, draws: int = 1000, seed: int = 0
+) -> Calibrated:
+    """Tell the fraction from a score by one parameter, and how far it is off on cells that took no part in the fit.
+
+    ``fraction = 1 / (1 + exp(-a * score))``, a fitted by least squares on the cells of four fifths of the units, tested on
+    the others, in turn. A score of 0 is a half.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `score`.
+    name : str
+        Which of `SCORES`.
+    cells : str
+        ``"both"`` or ``"all"``: those fitted and tested on.
+    folds, draws, seed : int
+        Folds of whole units; draws of the bootstrap.
+
+    Returns
+    -------
+    Calibrated
+        NaN where the fraction is known for cells of fewer than two units.
+    """
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
+    if cells not in ("both", "all"):
+        raise unknown_name("choice of cells", cells, ("both", "all"))
+    part = scores[np.isfinite(scores["fraction"]) & ((scores["set"] == "both") | (cells == "all"))]
+    s, truth, unit = part[name].to_numpy(), part["fraction"].to_numpy(), part["unit"].to_numpy()
+    n_units = len(np.unique(unit))
+    if n_units < 2:
+        none = Interval(np.nan, np.nan, np.nan, n_units)
+        return Calibrated(np.nan, none, none, len(part))
+    fold = make_folds((truth > np.median(truth)).astype(np.int64), unit, n=min(folds, n_units), seed=seed)
+    told, guessed = np.empty(len(s)), np.empty(len(s))
+    for f in np.unique(fold):
+        train, test = fold != f, fold == f
+        told[test] = expit(_scale(s[train], truth[train]) * s[test])
+        guessed[test] = truth[train].mean()
+    off, by_mean = np.abs(told - truth), np.abs(guessed - truth)
+    error = bootstrap(lambda i: float(off[i].mean()), unit, draws=draws, seed=seed)
+    guess = bootstrap(lambda i: float(by_mean[i].mean()), unit, draws=draws, seed=seed)
+    return Calibrated(_scale(s, truth), error, guess, len(part))
+
+
+def _scale(s: np.ndarray, truth: np.ndarray) -> float:
+    unit = 1 / max(float(np.abs(s).mean()), 1e-12)  # the search is over powers of ten around a typical score
+    found = minimize_scalar(lambda p: float(((expit(unit * 10**p * s) - truth) ** 2).mean()), bounds=(-3, 3), method="bounded")
+    return unit * float(10**found.x)

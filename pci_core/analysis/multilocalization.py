@@ -1,0 +1,385 @@
+"""Where a cell of a protein of two locations stands between the two (the paper's figure 5), and how well that tells its fraction.
+
+The paper's score ("Single cell analysis of Multiply-Localized Proteins") is ``log(d1 / d2)``: d1 is the distance of the
+cell's features to the mean of all cells annotated with the first location alone, d2 the same for the second. By this
+formula, which is used here, a negative score is nearer to the first location; the paper's results section and its
+figure 5 have it the other way round. Whether the paper scaled the features is not said; here they are, by default.
+
+Four scores of one sign: ``paper`` as above; ``ratio`` the same, without the cell's own protein (or image) in either
+mean; and two that are ours, not the paper's: ``projection``, the position on the line between the two means, and
+``discriminant``, the same along a linear discriminant fitted on the cells of one location alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from pci_core.analysis.knn import standardise
+from pci_core.analysis.selection import label_text, require, shared
+from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
+from pci_core.folds import make_folds
+
+SCORES = {
+    "paper": "distance ratio as in the paper",
+    "ratio": "distance ratio, own {unit} out of the means",
+    "projection": "position between the means (ours)",
+    "discriminant": "linear discriminant of the cells alone (ours)",
+}
+SETS = ("first", "second", "both")
+SHRINKAGES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)  # towards equal variances in all directions
+_BLOCK = 8192
+_NO_PATTERN = ("dead", "diffuse")  # simulated cells that do not show their location
+
+
+def parse_pairs(text: str) -> list[tuple[str, str]]:
+    """Read pairs of locations: ``"Cytosol|Nucleoplasm,Nucleoli|Nucleoplasm"``.
+
+    Raises
+    ------
+    ParameterError
+        A part that is not two different names with a ``|`` between them, or none at all.
+    """
+    out = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        names = [n.strip() for n in part.split("|")]
+        if len(names) != 2 or not all(names) or names[0].casefold() == names[1].casefold():
+            raise ParameterError(f"'{part}' is no pair of locations; write two names with a | between them, e.g. 'Cytosol|Nucleoplasm'.")
+        out.append((names[0], names[1]))
+    if not out:
+        raise ParameterError("no pair of locations was asked for; write e.g. 'Cytosol|Nucleoplasm'.")
+    return out
+
+
+def pairs_of(obs: pd.DataFrame, label: str = "location") -> pd.DataFrame:
+    """List the pairs that can be analysed: ``first, second, n_both, n_first, n_second``, most cells first."""
+    require(obs, label)
+    counts = label_text(obs[label]).value_counts()
+    rows = []
+    for text, n in counts.items():
+        terms = str(text).split(";")
+        if len(terms) == 2 and terms[0] in counts and terms[1] in counts:
+            rows.append((terms[0], terms[1], int(n), int(counts[terms[0]]), int(counts[terms[1]])))
+    return pd.DataFrame(rows, columns=["first", "second", "n_both", "n_first", "n_second"])
+
+
+def members(obs: pd.DataFrame, first: str, second: str, label: str = "location") -> np.ndarray:
+    """Tell which cells are annotated with the first location alone, the second alone, or both and no other.
+
+    Parameters
+    ----------
+    obs : DataFrame
+        Cell table.
+    first, second : str
+        Locations, in any case.
+    label : str
+        Column with terms joined by ``;``.
+
+    Returns
+    -------
+    ndarray of str
+        (cells,) ``"first"``, ``"second"``, ``"both"``, or ``""``.
+
+    Raises
+    ------
+    AnalysisNeedsError
+        One of the three has fewer than two cells.
+    """
+    if label not in obs:
+        raise AnalysisNeedsError(
+            f"multi-localization needs the column '{label}'; the cells have: {', '.join(map(str, obs.columns))}. "
+            "Add it to your field table, or name another one."
+        )
+    terms = label_text(obs[label]).str.casefold().map(lambda t: frozenset(filter(None, (x.strip() for x in t.split(";")))))
+    a, b = first.strip().casefold(), second.strip().casefold()
+    named = {frozenset([a]): "first", frozenset([b]): "second", frozenset([a, b]): "both"}
+    out = np.array([named.get(t, "") for t in terms], dtype="<U6")
+    counts = [int((out == s).sum()) for s in SETS]
+    if min(counts) < 2:
+        held = [f"'{p.first}|{p.second}' ({p.n_both:,} cells)" for p in pairs_of(obs, label).head(12).itertuples(index=False)]
+        have = f"Pairs that it has: {', '.join(held)}" if held else "It has no cells of two locations that also occur alone"
+        raise AnalysisNeedsError(
+            f"multi-localization of '{first}' and '{second}' needs at least two cells of each alone and of both together; column "
+            f"'{label}' has {counts[0]}, {counts[1]} and {counts[2]}. {have}. Choose a pair with -p pairs 'First|Second' or another recipe."
+        )
+    return out
+
+
+def find_unit(obs: pd.DataFrame, sets: np.ndarray, group: str = "") -> tuple[np.ndarray, str]:
+    """Choose what is left out, divided into folds and drawn whole: proteins, or images where there are too few.
+
+    Parameters
+    ----------
+    obs : DataFrame
+        Cell table.
+    sets : ndarray of str
+        From `members`.
+    group : str
+        The recipe's group column, if it has one: images that share a group count as one.
+
+    Returns
+    -------
+    codes, name : ndarray of int, str
+        (cells,) and ``"protein"`` or ``"image"``.
+
+    Raises
+    ------
+    AnalysisNeedsError
+        All cells of one location alone are of a single image, so that leaving it out leaves no mean.
+    """
+    require(obs, "image", *([group] if group else []))
+    ways = {"image": shared(obs, "image", *([group] if group else []))}
+    if "protein" in obs and (label_text(obs["protein"])[sets != ""] != "").all():
+        ways = {"protein": shared(obs, "protein", "image", *([group] if group else [])), **ways}
+    for wanted in (SETS, SETS[:2]):
+        for name, codes in ways.items():
+            if all(len(np.unique(codes[sets == s])) > 1 for s in wanted):
+                return codes, name
+    raise AnalysisNeedsError(
+        "multi-localization needs cells of at least two images for each location alone, so that a cell's own image can be left out; "
+        "take a location with more images, or another recipe."
+    )
+
+
+def known_fraction(obs: pd.DataFrame, first: str, second: str) -> np.ndarray:
+    """Return the known share of the protein in the second location: (cells,) float64, NaN where it is not known.
+
+    From a column ``fraction_<second>`` (any case) of the table; else from the simulated truth, where a cell was matched to
+    a true one and shows its pattern. Cells of one location alone have 0 or 1.
+    """
+    columns = {str(c).casefold(): c for c in obs.columns}
+    given = columns.get(f"fraction_{second.strip()}".casefold())
+    if given is not None:
+        return pd.to_numeric(obs[given], errors="coerce").to_numpy(np.float64)
+    out = np.full(len(obs), np.nan)
+    if "sim_fraction" not in obs or "sim_location" not in obs:
+        return out
+    true, raw = label_text(obs["sim_location"]).str.casefold(), pd.to_numeric(obs["sim_fraction"], errors="coerce").to_numpy(np.float64)
+    a, b = first.strip().casefold(), second.strip().casefold()
+    for text, value in ((a, 0.0), (b, 1.0), (f"{a};{b}", raw), (f"{b};{a}", 1 - raw)):
+        out = np.where(true == text, value, out)
+    shown = ~label_text(obs["sim_phenotype"]).isin(_NO_PATTERN).to_numpy() if "sim_phenotype" in obs else np.ones(len(obs), bool)
+    matched = obs["sim_matched"].astype(bool).to_numpy() if "sim_matched" in obs else np.ones(len(obs), bool)
+    return np.asarray(np.where(shown & matched, out, np.nan))
+
+
+def score(
+    adata: anndata.AnnData, first: str, second: str, *, label: str = "location", group: str = "", scaled: bool = True, seed: int = 0
+) -> pd.DataFrame:
+    """Score every cell annotated with either location alone or with both.
+
+    Parameters
+    ----------
+    adata : AnnData
+        (cells, features).
+    first, second : str
+        The two locations, in any case.
+    label : str
+        Column of terms joined by ``;``.
+    group : str
+        The recipe's group column, see `find_unit`.
+    scaled : bool
+        Centre all features and scale them to unit variance first, over all cells of `adata`.
+    seed : int
+        Of the folds of the discriminant.
+
+    Returns
+    -------
+    DataFrame
+        One row a cell, by ``cell_id``: ``row`` (in `adata`), ``image``, ``protein`` and ``cell_line`` where the table
+        has them, ``set`` (first, second, both), ``unit`` (code of what was left out; its name in ``attrs["unit"]``), the
+        `SCORES` (no unit; negative = nearer to the first), and ``fraction`` (known share in the second, or NaN).
+
+    Raises
+    ------
+    AnalysisNeedsError
+        Too few cells or images, see `members` and `find_unit`.
+    CellTableError
+        The features hold NaN or infinite values.
+    """
+    obs = adata.obs
+    sets = members(obs, first, second, label)
+    units, name = find_unit(obs, sets, group)
+    rows = np.flatnonzero(sets != "")
+    x = np.asarray(adata.X)
+    if not np.isfinite(x).all():
+        raise CellTableError("the features hold NaN or infinite values, which have no distance. Leave those cells or columns out.")
+    x = (standardise(x) if scaled else x)[rows].astype(np.float64)
+    sets, units = sets[rows], np.unique(units[rows], return_inverse=True)[1]
+    out = pd.DataFrame({"cell_id": obs.get("cell_id", pd.Series(adata.obs_names, obs.index)).astype(str).to_numpy()[rows], "row": rows})
+    for column in ("image", "protein", "cell_line"):
+        if column in obs and (label_text(obs[column]) != "").any():
+            out[column] = label_text(obs[column]).to_numpy()[rows]
+    own = _Means(x, sets, units)
+    out["set"], out["unit"] = sets, units
+    out["paper"] = _ratio(x, *own.of_all(len(x)))
+    out["ratio"] = _in_blocks(_ratio, x, own)
+    out["projection"] = _in_blocks(_position, x, own)
+    out["discriminant"] = _discriminant(x, sets, units, seed)
+    out["fraction"] = known_fraction(obs, first, second)[rows]
+    out.attrs |= {"unit": name, "first": first, "second": second}
+    return out.set_index("cell_id")
+
+
+class _Means:
+    """The mean of the cells of either location alone, with or without those of a unit."""
+
+    def __init__(self, x: np.ndarray, sets: np.ndarray, units: np.ndarray) -> None:
+        self.units, self.parts = units, []
+        for which in SETS[:2]:
+            own = sets == which
+            sums = np.zeros((units.max() + 1, x.shape[1]))
+            np.add.at(sums, units[own], x[own])
+            self.parts.append((sums, np.bincount(units[own], minlength=len(sums))))
+
+    def of_all(self, n: int) -> list[np.ndarray]:
+        """Return both means, once for each of n cells."""
+        return [np.broadcast_to(s.sum(0) / c.sum(), (n, s.shape[1])) for s, c in self.parts]
+
+    def without_own(self, rows: slice) -> list[np.ndarray]:
+        """Return both means for each cell, without the cells of its own unit."""
+        u = self.units[rows]
+        return [(s.sum(0) - s[u]) / (c.sum() - c[u])[:, None] for s, c in self.parts]
+
+
+def _ratio(x: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    tiny = np.finfo(np.float64).tiny
+    return np.asarray(np.log(np.linalg.norm(x - one, axis=1) + tiny) - np.log(np.linalg.norm(x - two, axis=1) + tiny))
+
+
+def _position(x: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return where a cell stands on the line from one mean (-1) to the other (1)."""
+    line = two - one
+    return np.asarray(2 * ((x - (one + two) / 2) * line).sum(1) / np.maximum((line**2).sum(1), np.finfo(np.float64).tiny))
+
+
+def _in_blocks(what: Callable[..., np.ndarray], x: np.ndarray, own: _Means) -> np.ndarray:
+    parts = [slice(i, i + _BLOCK) for i in range(0, len(x), _BLOCK)]
+    return np.concatenate([what(x[p], *own.without_own(p)) for p in parts])
+
+
+def discriminants(x: np.ndarray, second: np.ndarray, shrinkages: Sequence[float]) -> np.ndarray:
+    """Return the direction that tells two sets of cells apart, for each shrinkage of their covariance: (shrinkages, features).
+
+    Fisher's linear discriminant with both sets given equal weight; the covariance within them is mixed with
+    that of equal variances, ``(1 - s) C + s trace(C) / features``.
+
+    Parameters
+    ----------
+    x : ndarray
+        (cells, features) float64.
+    second : ndarray of bool
+        (cells,) which cells are of the second set.
+    shrinkages : sequence of float
+        Above 0, up to 1.
+    """
+    means = [x[~second].mean(0), x[second].mean(0)]
+    within = np.concatenate(
+        [(x[mask] - m) / np.sqrt(2 * mask.sum()) for mask, m in zip((~second, second), means, strict=True)]
+    )  # its product with itself is the mean of the two covariances
+    _, singular, axes = np.linalg.svd(within, full_matrices=False)
+    variance, apart = singular**2, means[1] - means[0]
+    mean = max(variance.sum() / x.shape[1], np.finfo(np.float64).tiny)
+    along = axes @ apart
+    rest = apart - axes.T @ along  # directions in which neither set varies
+    return np.stack([axes.T @ (along / ((1 - s) * variance + s * mean)) + rest / (s * mean) for s in shrinkages])
+
+
+def _discriminant(x: np.ndarray, sets: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
+    """Score each cell along a discriminant fitted on cells alone of other units; -1 and 1 are the two means there."""
+    out = np.empty(len(x))
+    fold = make_folds((sets == "second").astype(np.int64), units, seed=seed)
+    for f in np.unique(fold):
+        train = (fold != f) & (sets != "both")
+        second = sets[train] == "second"
+        if second.all() or not second.any():
+            raise AnalysisNeedsError("a location alone has too few images for the discriminant: one fold holds all of them.")
+        seen, codes = x[train], units[train]
+        direction = discriminants(seen, second, [_best_shrinkage(seen, second, codes, seed)])[0]
+        one, two = seen[~second].mean(0), seen[second].mean(0)
+        out[fold == f] = 2 * (x[fold == f] - (one + two) / 2) @ direction / ((two - one) @ direction)
+    return out
+
+
+def _best_shrinkage(x: np.ndarray, second: np.ndarray, units: np.ndarray, seed: int) -> float:
+    """Choose the shrinkage that best tells apart held-out cells of one location alone (area under the ROC curve)."""
+    inner = make_folds(second.astype(np.int64), units, seed=seed)
+    found = np.zeros((len(SHRINKAGES), len(x)))
+    for f in np.unique(inner):
+        train = inner != f
+        if second[train].all() or not second[train].any():
+            return 0.5
+        directions = discriminants(x[train], second[train], SHRINKAGES)
+        one, two = x[train][~second[train]].mean(0), x[train][second[train]].mean(0)
+        found[:, ~train] = directions @ (x[~train] - (one + two) / 2).T / (directions @ (two - one))[:, None]
+    ranks = rankdata(found, axis=1)[:, second].sum(1)
+    return SHRINKAGES[int(ranks.argmax())]
+
+
+# --- proteins and images
+
+
+def summary(scores: pd.DataFrame, by: Sequence[str], name: str = "ratio") -> pd.DataFrame:
+    """Return mean and standard deviation of the score (supplementary data 2), cells of both locations only.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `score`.
+    by : sequence of str
+        E.g. ``["protein", "cell_line"]`` or ``["image"]``; columns that the table lacks are not used.
+    name : str
+        Which of `SCORES`.
+
+    Returns
+    -------
+    DataFrame
+        `by`, ``mean, sd, n_cells, n_images`` and, where known, ``fraction_mean, fraction_sd``; lowest mean first. The standard
+        deviation is that of a sample, NaN of a single cell.
+    """
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
+    keys = [c for c in by if c in scores] or ["image"]
+    both = scores[scores["set"] == "both"]
+    grouped = both.groupby(keys, sort=True)
+    out = grouped[name].agg(mean="mean", sd="std", n_cells="size")
+    out["n_images"] = grouped["image"].nunique()
+    if both["fraction"].notna().any():
+        out["fraction_mean"], out["fraction_sd"] = grouped["fraction"].mean(), grouped["fraction"].std()
+    return out.reset_index().sort_values("mean", ignore_index=True)
+
+
+def examples(scores: pd.DataFrame, n: int = 4, name: str = "ratio", least: int = 5) -> list[str]:
+    """Choose images to show: of both locations and one cell line, spread over the score, and the one that varies most.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `score`.
+    n : int
+        How many, fewer where there are fewer.
+    name : str
+        Which of `SCORES`.
+    least : int
+        Cells an image must have to be shown, where any has so many.
+
+    Returns
+    -------
+    list of str
+        Images, lowest mean score first.
+    """
+    both = scores[scores["set"] == "both"]
+    if "cell_line" in both:
+        both = both[both["cell_line"] == both.groupby("cell_line")["image"].nunique().idxmax()]
+    table = both.groupby("image")[name].agg(["mean", "std", "size"]).sort_values("mean")
+    table = table[table["size"] >= least] if (table["size"] >= least).any() else table
+    chosen = {str(table["std"].fillna(0).idxmax())}
+    for place in np.linspace(0, len(table) - 1, max(n - 1, 1)).round().astype(int):
+        free = [i for i in sorted(range(len(table)), key=lambda j, p=place: abs(j - p)) if table.index[i] not in chosen]  # type: ignore[misc]
+        if free and len(chosen) < n:
+            chosen.add(str(table.index[free[0]]))
+    return [str(i) for i in table.index if i in chosen]
