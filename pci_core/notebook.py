@@ -34,13 +34,15 @@ from pci_core.run import Run
 from pci_core.storage import atomic_path
 
 ADDRESS = "https://github.com/OWNER/REPOSITORY"  # as pyproject.toml has it; `make address` copies it here and into the notebooks
-COLAB_CELL = f'''# On Colab only: install the package, with the torch that Colab brings.
+COLAB_CELL = f"""# On Colab only: install the package, with the torch that Colab brings.
 import sys
 
 if "google.colab" in sys.modules:
+    import subprocess
     from importlib.metadata import version
 
-    %pip install -q "pci-core @ git+{ADDRESS}" "torch=={{version('torch')}}"'''
+    wanted = ["pci-core @ git+{ADDRESS}", f"torch=={{version('torch')}}"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)"""
 _FILES = (".parquet", ".csv", ".h5ad")
 _SCORE_COLUMNS = (
     "notebook", "recipe", "simulated", "features", "what", "value", "low", "high", "n_cells", "n_proteins", "unit", "paper",

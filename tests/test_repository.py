@@ -278,6 +278,29 @@ def test_notebooks_are_templates_without_outputs() -> None:
         assert not long, f"{path.name}: code of cells {long} belongs into the package"
 
 
+def test_every_notebook_can_install_itself_on_colab() -> None:
+    from pci_core.notebook import COLAB_CELL
+
+    assert len(notebooks()) >= 9
+    for path in notebooks():
+        cells = json.loads(path.read_text())["cells"]
+        assert "".join(cells[1]["source"]) == COLAB_CELL, f"{path.name}: the second cell is not pci_core.notebook.COLAB_CELL"
+        assert "remove-cell" in cells[1]["metadata"]["tags"], path.name
+
+
+def test_the_address_is_the_same_everywhere() -> None:
+    spec = importlib.util.spec_from_file_location("address", ROOT / "tools" / "address.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.old_address() == script.address(), "run: make address"
+    own = re.compile(r"https://github\.com/OWNER/REPOSITORY|" + re.escape(script.address()))
+    holders = {p.relative_to(ROOT) for p in script.holders()}
+    me = Path(__file__).relative_to(ROOT)
+    elsewhere = {p for p, text in texts() if own.search(text)} - holders - {Path("pyproject.toml"), Path("tools/address.py"), me}
+    assert not elsewhere, "the address stands in files that tools/address.py does not know"
+
+
 def test_pages_of_the_contents_are_there_and_open_with_takeaways() -> None:
     from pci_core.book import _pages, _read_toc
 
