@@ -182,7 +182,7 @@ class CellDataset:
 
     @property
     def sha256(self) -> str:
-        """Hash of the crops and the table, as written by `CellWriter`: the identity of this dataset."""
+        """Hash of the crops and the table, as written by `CellWriter`; it is the identity of this dataset."""
         return str(self.info["sha256"])
 
     def require(self, *columns: str) -> None:

@@ -103,7 +103,7 @@ class Cell:
 
     @property
     def neck(self) -> tuple[float, float]:
-        """Where the bud is or will be attached: (y, x)."""
+        """Where the bud is or will be attached, (y, x)."""
         r = self.mother.along(self.axis)
         return self.mother.y + r * float(np.sin(self.axis)), self.mother.x + r * float(np.cos(self.axis))
 
