@@ -6,9 +6,10 @@ standard deviation of the two-location score and clusters the cells of one prote
 - ``spread``: root mean square distance of an image's cells to their mean, features scaled to unit variance.
 - ``relative``: log2 of the spread over the median spread of the images of other proteins whose means are nearest: some patterns
   vary in every cell, so a protein counts as variable where it varies more than those that look like it.
-- ``direction``: share of the spread that lies in one direction, after cell-to-cell variation that all images have is levelled.
+- ``direction``: share of the spread that lies in one direction, after cell-to-cell variation that all images have is levelled,
+  over the share among as many cells drawn from all images: few cells always spread along few directions.
 - ``combined``: ``relative`` + log2 of ``direction``: more spread than usual, and along one direction, as of two phenotypes. The
-  default: it was best for the layers of paired cell inpainting on simulated cells of another seed than the book's.
+  default: on simulated cells of another seed than the book's no other did better for layers of paired cell inpainting.
 - ``bimodality``: Sarle's coefficient of the cells along that direction; 1 for two points, 1/3 for a normal distribution.
 """
 
@@ -19,10 +20,8 @@ from collections.abc import Sequence
 import anndata
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
-from sklearn.metrics import adjusted_rand_score
 
-from pci_core.analysis.bootstrap import Interval, bootstrap
+from pci_core.analysis import multilocalization
 from pci_core.analysis.clusters import cut
 from pci_core.analysis.knn import standardise
 from pci_core.analysis.selection import label_text, require
@@ -39,9 +38,7 @@ SCORES = {
 NEIGHBOURS = 15
 LEAST = 5  # cells of an image, as the paper's filter
 _LEVEL = 0.5  # shrinkage of the common covariance: no direction in which hardly any cell varies is blown up
-_NO = ("", "0", "0.0", "no", "false", "nan", "none", "homogeneous")
-_NO_PATTERN = ("", "dead", "diffuse")  # simulated cells that do not show the protein's pattern
-_KINDS = {"two phenotypes": "location", "two levels": "intensity"}
+_DRAWS = 10
 
 
 def image_scores(adata: anndata.AnnData, *, neighbours: int = NEIGHBOURS, least: int = LEAST) -> pd.DataFrame:
@@ -83,7 +80,7 @@ def image_scores(adata: anndata.AnnData, *, neighbours: int = NEIGHBOURS, least:
         )
     used = np.flatnonzero(counts[code] >= least)
     names, code, counts = np.unique(image[used], return_inverse=True, return_counts=True)
-    x = _space(adata)[used].astype(np.float64)
+    x = standardised(adata)[used].astype(np.float64)
     means = np.zeros((len(names), x.shape[1]))
     np.add.at(means, code, x)
     means /= counts[:, None]
@@ -100,11 +97,19 @@ def image_scores(adata: anndata.AnnData, *, neighbours: int = NEIGHBOURS, least:
     out["relative"] = _relative(out["spread"].to_numpy(), means, out.get("protein", out["image"]).to_numpy(), neighbours)
     shares = [_direction(levelled[code == i]) for i in range(len(names))]
     out["direction"], out["bimodality"] = np.array(shares).T
+    out["direction"] /= _usual_share(levelled, counts)
     out["combined"] = out["relative"] + np.log2(out["direction"].where(out["direction"] > 0))
     return out[[c for c in out if c not in SCORES] + list(SCORES)]
 
 
-def _space(adata: anndata.AnnData) -> np.ndarray:
+def standardised(adata: anndata.AnnData) -> np.ndarray:
+    """Return the features, centred and scaled over all cells, without those of one value: (cells, features) float32.
+
+    Raises
+    ------
+    CellTableError
+        NaN or infinite values, or no feature that varies.
+    """
     x = np.asarray(adata.X)
     if not np.isfinite(x).all():
         raise CellTableError("the features hold NaN or infinite values, which have no distance. Leave those cells or columns out.")
@@ -145,6 +150,15 @@ def _direction(x: np.ndarray) -> tuple[float, float]:
     return float(size[0] ** 2 / total), float(((a**3).mean() ** 2 + 1) / (a**4).mean())
 
 
+def _usual_share(levelled: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the share of one direction among as many cells of any images as each image has: (images,)."""
+    rng, usual = np.random.default_rng(0), {}
+    for n in np.unique(counts):
+        drawn = [rng.choice(len(levelled), int(n), replace=len(levelled) < n) for _ in range(_DRAWS)]
+        usual[n] = np.mean([_direction(levelled[rows])[0] for rows in drawn])
+    return np.maximum([usual[n] for n in counts], np.finfo(float).tiny)
+
+
 def protein_scores(images: pd.DataFrame) -> pd.DataFrame:
     """Average the scores of a protein's images (of several cell lines): one row a protein, highest ``combined`` first.
 
@@ -158,134 +172,45 @@ def protein_scores(images: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index().sort_values("combined", ascending=False, ignore_index=True)
 
 
-# --- truth
-
-
-def known_variation(obs: pd.DataFrame, by: str = "protein") -> pd.Series | None:
-    """Return what is known of variation: one text a protein (or image), empty where it does not vary.
-
-    Simulated: ``location`` (cells show one pattern or another) or ``intensity`` (bright and dim cells). Else from a column
-    ``variable`` or one that begins with ``single_cell_variation`` (as the Human Protein Atlas has), any text but no, false or 0.
-
-    Returns
-    -------
-    Series or None
-        By the values of `by`; None where nothing is known.
-    """
-    require(obs, by)
-    names = label_text(obs[by])
-    if "sim_variation" in obs:
-        told = label_text(obs["sim_variation"])
-    elif "sim_kind" in obs:
-        told = label_text(obs["sim_kind"]).map(_KINDS).fillna("")
-    else:
-        columns = [c for c in obs if _plain(c) == "variable" or _plain(c).startswith("single_cell_variation")]
-        if not columns:
-            return None
-        found = np.zeros(len(obs), bool)
-        for column in columns:
-            found |= ~label_text(obs[column]).str.strip().str.casefold().isin(_NO).to_numpy()
-        told = pd.Series(np.where(found, "variable", ""), index=obs.index)
-    return told.groupby(names.to_numpy()).agg(lambda c: next((t for t in c if t), ""))
-
-
-def _plain(column: object) -> str:
-    return str(column).strip().casefold().replace("-", "_").replace(" ", "_")
-
-
-def known_phenotype(obs: pd.DataFrame) -> np.ndarray | None:
-    """Return the simulated phenotype of each cell, empty where it is not known; None for real cells."""
-    if "sim_phenotype" not in obs:
-        return None
-    out = label_text(obs["sim_phenotype"]).to_numpy().astype(object)
-    none = np.isin(out.astype(str), _NO_PATTERN)
-    if "sim_low" in obs:
-        out = np.where(label_text(obs["sim_low"]).str.casefold().isin(("true", "1", "1.0")), out + ", dim", out)
-    if "sim_matched" in obs:
-        none |= ~obs["sim_matched"].astype(bool).to_numpy()
-    out[none] = ""
-    return np.asarray(out.astype(str))
-
-
-def detection(scores: pd.DataFrame, truth: pd.Series, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Compare the scores with known variation.
+def location_spread(
+    adata: anndata.AnnData, pairs: Sequence[tuple[str, str]], *, label: str = "location", group: str = "", least: int = LEAST
+) -> pd.DataFrame:
+    """Return the standard deviation of the two-location score in every image of both locations (the paper's way).
 
     Parameters
     ----------
-    scores : DataFrame
-        From `protein_scores`.
-    truth : Series
-        From `known_variation`, by protein.
-    draws, seed : int
-        Of the bootstrap over proteins.
+    adata : AnnData
+        (cells, features).
+    pairs : sequence of (str, str)
+        First and second location.
+    label, group : str
+        See `pci_core.analysis.multilocalization.score`; the score is its ``ratio``.
+    least : int
+        Cells an image must have.
 
     Returns
     -------
     DataFrame
-        ``score, kind, ap, low, high, auroc, auroc_low, auroc_high, chance, n_variable, n_proteins``: average precision and area under
-        the ROC curve with 95 % intervals; ``chance`` is the share of variable proteins, what guessing gets for the first (0.5
-        for the second). ``kind``: ``any``, or one kind of variation against proteins that do not vary, the other kinds left out.
+        ``pair, image, protein, cell_line, mean, sd, n_cells``, highest first within a pair; ``attrs["left_out"]`` says why a
+        pair is missing.
     """
-    known = scores[scores.iloc[:, 0].isin(truth.index)]
-    what = truth.reindex(known.iloc[:, 0]).to_numpy()
-    kinds = [k for k in np.unique(what) if k]
-    rows = []
-    for kind in ["any", *(kinds if len(kinds) > 1 else [])]:
-        kept = np.ones(len(what), bool) if kind == "any" else (what == "") | (what == kind)
-        y = what[kept] != ""
-        for name in SCORES:
-            s = known[name].to_numpy()[kept]
-            good = np.isfinite(s)
-            s, yes = s[good], y[good]
-            if yes.all() or not yes.any():
-                continue
-            ap = bootstrap(lambda i, a=s, b=yes: _precision(b[i], a[i]), np.arange(len(s)), draws=draws, seed=seed)  # type: ignore[misc]
-            roc = bootstrap(lambda i, a=s, b=yes: _area(b[i], a[i]), np.arange(len(s)), draws=draws, seed=seed)  # type: ignore[misc]
-            row = (name, kind, ap.value, ap.low, ap.high, roc.value, roc.low, roc.high, yes.mean(), int(yes.sum()), len(yes))
-            rows.append(row)
-    columns = ["score", "kind", "ap", "low", "high", "auroc", "auroc_low", "auroc_high", "chance", "n_variable", "n_proteins"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _precision(yes: np.ndarray, s: np.ndarray) -> float:
-    """Return the average precision as scikit-learn does, ties as one step; many times faster, which the bootstrap needs."""
-    if not yes.any():
-        return float("nan")
-    order = np.argsort(-s, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(s[order])), len(s) - 1)
-    found = np.cumsum(yes[order])[ends]
-    return float((np.diff(found, prepend=0) * found / (ends + 1)).sum() / found[-1])
-
-
-def _area(yes: np.ndarray, s: np.ndarray) -> float:
-    n = int(yes.sum())
-    if not 0 < n < len(yes):
-        return float("nan")
-    return float((rankdata(s)[yes].sum() - n * (n + 1) / 2) / (n * (len(yes) - n)))
-
-
-def chosen_on_half(scores: pd.DataFrame, truth: pd.Series, *, splits: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Choose the score on a random half of the proteins and measure it on the other half, many times.
-
-    So the figure owes nothing to having picked the best of several scores on the proteins it is told of.
-
-    Returns
-    -------
-    DataFrame
-        One row a split: ``chosen`` (score of the highest average precision on one half), ``ap`` (of it on the other half) and
-        ``chance`` (share of variable proteins there). Both halves hold half of the variable proteins; empty with fewer than four.
-    """
-    known = scores[scores.iloc[:, 0].isin(truth.index)]
-    yes = (truth.reindex(known.iloc[:, 0]) != "").to_numpy()
-    values = {n: known[n].to_numpy() for n in SCORES if np.isfinite(known[n]).all()}
-    rng, rows = np.random.default_rng(seed), []
-    for _ in range(splits if min(yes.sum(), (~yes).sum()) >= 4 else 0):
-        half = np.zeros(len(yes), bool)
-        for group in (np.flatnonzero(yes), np.flatnonzero(~yes)):
-            half[rng.permutation(group)[: (len(group) + rng.integers(2)) // 2]] = True
-        chosen = max(values, key=lambda n: _precision(yes[half], values[n][half]))
-        rows.append((chosen, _precision(yes[~half], values[chosen][~half]), yes[~half].mean()))
-    return pd.DataFrame(rows, columns=["chosen", "ap", "chance"])
+    tables, left_out = [], {}
+    for first, second in pairs:
+        pair = f"{first} and {second}"
+        try:
+            scores = multilocalization.score(adata, first, second, label=label, group=group)
+        except AnalysisNeedsError as error:
+            left_out[pair] = str(error)
+            continue
+        keys = [c for c in ("image", "protein", "cell_line") if c in scores]
+        table = multilocalization.summary(scores, keys)
+        table = table[table["n_cells"] >= least].sort_values("sd", ascending=False)
+        tables.append(table[[*keys, "mean", "sd", "n_cells"]].assign(pair=pair))
+    columns = ["pair", "image", "protein", "cell_line", "mean", "sd", "n_cells"]
+    out = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    out = out[[c for c in columns if c in out]]
+    out.attrs["left_out"] = left_out
+    return out
 
 
 # --- the cells of one image or protein
@@ -299,7 +224,7 @@ def cell_tree(adata: anndata.AnnData, rows: np.ndarray, *, linkage: str = "ward"
     CellTableError
         Fewer than two cells, or no feature varies.
     """
-    return grow(_space(adata)[rows], [str(r) for r in rows], linkage=linkage)
+    return grow(standardised(adata)[rows], [str(r) for r in rows], linkage=linkage)
 
 
 def branches(tree: Tree, n: int = 2, *, min_size: int = 3) -> np.ndarray:
@@ -313,54 +238,6 @@ def branches(tree: Tree, n: int = 2, *, min_size: int = 3) -> np.ndarray:
         The tree does not allow so many.
     """
     return cut(tree, min_size=min_size, n_clusters=n or None)
-
-
-def branch_agreement(
-    adata: anndata.AnnData, phenotype: np.ndarray, images: Sequence[str], *, n: int = 2, min_size: int = 3, linkage: str = "ward"
-) -> pd.DataFrame:
-    """Compare the branches of each image's dendrogram with the known phenotypes of its cells.
-
-    Parameters
-    ----------
-    adata : AnnData
-        (cells, features).
-    phenotype : ndarray of str
-        (cells,) from `known_phenotype`; cells without one are clustered but not scored.
-    images : sequence of str
-        Images to look at; those whose scored cells are of one phenotype are left out.
-    n, min_size, linkage
-        See `branches` and `cell_tree`.
-
-    Returns
-    -------
-    DataFrame
-        ``image, protein, ari, n_cells, n_phenotypes``; the adjusted Rand index is 1 for the same division and 0 on average for
-        random ones. An image that cannot be cut into so many branches counts as one branch.
-    """
-    x, image = _space(adata), label_text(adata.obs["image"]).to_numpy()
-    protein = label_text(adata.obs["protein"]).to_numpy() if "protein" in adata.obs else image
-    rows = []
-    for name in images:
-        own = np.flatnonzero(image == name)
-        scored = phenotype[own] != ""
-        if len(np.unique(phenotype[own][scored])) < 2:
-            continue
-        tree = grow(x[own], [str(r) for r in own], linkage=linkage)
-        try:
-            found = branches(tree, n, min_size=min_size)
-        except ParameterError:  # too few cells for so many branches
-            found = np.zeros(len(own), np.int64)
-        ari = adjusted_rand_score(phenotype[own][scored], found[scored])
-        rows.append((name, protein[own[0]], ari, int(scored.sum()), len(np.unique(phenotype[own][scored]))))
-    return pd.DataFrame(rows, columns=["image", "protein", "ari", "n_cells", "n_phenotypes"])
-
-
-def mean_agreement(table: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> Interval:
-    """Return the mean adjusted Rand index over images with its interval over proteins."""
-    if not len(table):
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    ari = table["ari"].to_numpy()
-    return bootstrap(lambda i: float(ari[i].mean()), table["protein"].to_numpy(), draws=draws, seed=seed)
 
 
 def find_group(obs: pd.DataFrame, name: str) -> tuple[np.ndarray, str]:
