@@ -46,6 +46,19 @@ class Agreement:
     n_locations: int
 
 
+def locations(found: Clustering) -> pd.Series | None:
+    """Return the annotated locations of the proteins; None where they allow no comparison.
+
+    That is where the cells have no column ``location``, where a protein has several values of it, or where fewer than two proteins
+    or locations are left of those with one term.
+    """
+    if "location" not in found.proteins.obs:
+        return None
+    text = label_text(found.proteins.obs["location"])
+    one = text[has_one_term(text)]
+    return text if len(one) > 1 and one.nunique() > 1 else None
+
+
 def agreement(labels: np.ndarray, locations: pd.Series, *, draws: int = 1000, seed: int = 0) -> Agreement:
     """Compare clusters with annotation, on the proteins whose location is one term.
 

@@ -66,7 +66,7 @@ def heat_map(
         raise CellTableError(f"values of shape {np.shape(values)} and {len(labels)} labels do not fit {n} rows and {f} columns.")
     tall = float(np.clip(0.078 * n + 1.3, 4.5, 11))
     figure = Figure(figsize=(9, tall), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]
     grid = figure.subplots(
         2, 3, squeeze=False, gridspec_kw={"width_ratios": (0.9, 5, 2.1), "height_ratios": (0.4, tall - 1.2)}
     )  # fmt: skip

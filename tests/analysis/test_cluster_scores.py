@@ -66,6 +66,17 @@ def test_agreement_needs_locations() -> None:
         cluster_scores.agreement(np.array([1, 1, 2, 2]), pd.Series(["a", "a", "", ""]))
 
 
+def test_locations_that_allow_a_comparison() -> None:
+    cells = made_cells(images=1)
+    assert cluster_scores.locations(clusters.cluster_proteins(cells, min_size=3)).nunique() == 4  # type: ignore[union-attr]
+    cells.obs["location"] = ["a;b", "", *["a"] * (cells.n_obs - 2)]  # the first protein has several
+    assert cluster_scores.locations(clusters.cluster_proteins(cells, min_size=3)) is None
+    cells.obs["location"] = "a"
+    assert cluster_scores.locations(clusters.cluster_proteins(cells, min_size=3)) is None
+    del cells.obs["location"]
+    assert cluster_scores.locations(clusters.cluster_proteins(cells, min_size=3)) is None
+
+
 def test_plain_clusters_are_found_again_and_noise_is_not() -> None:
     cells = made_cells()
     found = clusters.cluster_proteins(cells, min_size=3)
