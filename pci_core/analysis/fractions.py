@@ -5,8 +5,10 @@ Where fractions are known at all: simulated cells, or a table with a column ``fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import anndata
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
@@ -14,7 +16,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from pci_core.analysis.bootstrap import Interval, bootstrap
-from pci_core.analysis.multilocalization import SCORES
+from pci_core.analysis.multilocalization import SCORES, score
 from pci_core.errors import unknown_name
 from pci_core.folds import make_folds
 
@@ -137,6 +139,78 @@ def calibrate(
     error = bootstrap(lambda i: float(off[i].mean()), unit, draws=draws, seed=seed)
     guess = bootstrap(lambda i: float(by_mean[i].mean()), unit, draws=draws, seed=seed)
     return Calibrated(_scale(s, truth), error, guess, len(part))
+
+
+def calibrations(scores: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Calibrate every score, see `calibrate`: ``score, cells, error, low, high, guess, scale, n_cells, n_units``, one row each.
+
+    ``guess`` is the error of telling every cell the mean fraction. No row where no fraction is known.
+    """
+    rows = []
+    for cells in ("both", "all"):
+        for name in SCORES:
+            found = calibrate(scores, name, cells=cells, draws=draws, seed=seed)
+            if np.isfinite(found.error.value):
+                error = (found.error.value, found.error.low, found.error.high, found.guess.value)
+                rows.append((name, cells, *error, found.scale, found.n_cells, found.error.n_groups))
+    return pd.DataFrame(rows, columns=["score", "cells", "error", "low", "high", "guess", "scale", "n_cells", "n_units"])
+
+
+def told_apart(scores: pd.DataFrame, name: str = "ratio", *, draws: int = 1000, seed: int = 0) -> Interval:
+    """Return how well a score tells cells of one location alone from those of the other, which needs no known fraction.
+
+    The area under the ROC curve: 0.5 is guessing; above, cells of the second location have the higher scores.
+    """
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
+    part = scores[scores["set"] != "both"]
+    s, second = part[name].to_numpy(), (part["set"] == "second").to_numpy()
+
+    def area(i: np.ndarray) -> float:
+        n = int(second[i].sum())
+        return float((rankdata(s[i])[second[i]].sum() - n * (n + 1) / 2) / (n * (len(i) - n))) if 0 < n < len(i) else float("nan")
+
+    return bootstrap(area, part["unit"].to_numpy(), draws=draws, seed=seed)
+
+
+def compare_sets(
+    sets: Mapping[str, anndata.AnnData],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    scores: Sequence[str] = ("ratio", "discriminant"),
+    cells: str = "both",
+    of: str = "cells",
+    group: str = "",
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Do what `agreement` does for several feature sets of the same cells.
+
+    Parameters
+    ----------
+    sets : mapping of str to AnnData
+        Feature sets by name.
+    pairs : sequence of (str, str)
+        First and second location.
+    scores : sequence of str
+        Which of the scores.
+    cells, of : str
+        Which rows of `agreement`.
+    group, draws, seed
+        See `pci_core.analysis.multilocalization.score` and `agreement`.
+
+    Returns
+    -------
+    DataFrame
+        ``features, pair, score, value, low, high, highest, n_cells, n_units``.
+    """
+    rows = []
+    for features, adata in sets.items():
+        for first, second in pairs:
+            found = agreement(score(adata, first, second, group=group, seed=seed), draws=draws, seed=seed)
+            found = found[(found["cells"] == cells) & (found["of"] == of) & found["score"].isin(scores)]
+            rows.append(found.assign(features=features, pair=f"{first} and {second}").rename(columns={"spearman": "value"}))
+    return pd.concat(rows)[["features", "pair", "score", "value", "low", "high", "highest", "n_cells", "n_units"]].reset_index(drop=True)
 
 
 def _scale(s: np.ndarray, truth: np.ndarray) -> float:

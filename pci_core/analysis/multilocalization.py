@@ -383,3 +383,18 @@ def examples(scores: pd.DataFrame, n: int = 4, name: str = "ratio", least: int =
         if free and len(chosen) < n:
             chosen.add(str(table.index[free[0]]))
     return [str(i) for i in table.index if i in chosen]
+
+
+def example_cells(scores: pd.DataFrame, images: Sequence[str], n: int = 8, name: str = "ratio") -> dict[str, pd.Series]:
+    """Choose up to n cells of each image, evenly from the lowest score to the highest.
+
+    Returns
+    -------
+    dict of str to Series
+        By image: scores by ``cell_id``, lowest first.
+    """
+    out = {}
+    for image in images:
+        values = scores.loc[(scores["image"] == image) & (scores["set"] == "both"), name].sort_values(kind="stable")
+        out[image] = values.iloc[np.unique(np.linspace(0, len(values) - 1, min(n, len(values))).round().astype(int))]
+    return out

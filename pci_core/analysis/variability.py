@@ -159,17 +159,52 @@ def _usual_share(levelled: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.maximum([usual[n] for n in counts], np.finfo(float).tiny)
 
 
-def protein_scores(images: pd.DataFrame) -> pd.DataFrame:
-    """Average the scores of a protein's images (of several cell lines): one row a protein, highest ``combined`` first.
+def protein_scores(images: pd.DataFrame, name: str = "combined") -> pd.DataFrame:
+    """Average the scores of a protein's images (of several cell lines): one row a protein, the highest of score `name` first.
 
     Images stand for themselves where the table has no proteins.
+
+    Raises
+    ------
+    UnknownNameError
+        No such score.
     """
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
     by = "protein" if "protein" in images else "image"
     grouped = images.groupby(by, sort=True)
     out = grouped[list(SCORES)].mean().assign(n_images=grouped.size(), n_cells=grouped["n_cells"].sum())
     if "location" in images:
         out["location"] = grouped["location"].agg(lambda c: c.iloc[0] if c.nunique() == 1 else "")
-    return out.reset_index().sort_values("combined", ascending=False, ignore_index=True)
+    return out.reset_index().sort_values(name, ascending=False, ignore_index=True)
+
+
+def pick_image(images: pd.DataFrame, name: str = "combined", wanted: str = "") -> str:
+    """Return the image to look at: the highest scoring one of a protein, by default of the highest scoring protein.
+
+    Parameters
+    ----------
+    images : DataFrame
+        From `image_scores`.
+    name : str
+        Which score.
+    wanted : str
+        A protein or an image.
+
+    Raises
+    ------
+    UnknownNameError
+        No such score, or neither a protein nor an image of that name has enough cells; with the nearest names.
+    """
+    proteins = protein_scores(images, name)
+    by = str(proteins.columns[0])
+    wanted = wanted or str(proteins[by].iloc[0])
+    for column in dict.fromkeys((by, "image")):
+        part = images[images[column] == wanted]
+        if len(part):
+            return str(part.loc[part[name].fillna(-np.inf).idxmax(), "image"])
+    known = dict.fromkeys([*images[by], *images["image"]])
+    raise unknown_name(f"protein or image of at least {int(images['n_cells'].min())} cells", wanted, known)
 
 
 def location_spread(
@@ -238,22 +273,3 @@ def branches(tree: Tree, n: int = 2, *, min_size: int = 3) -> np.ndarray:
         The tree does not allow so many.
     """
     return cut(tree, min_size=min_size, n_clusters=n or None)
-
-
-def find_group(obs: pd.DataFrame, name: str) -> tuple[np.ndarray, str]:
-    """Return the rows of a protein or image by name, and which of the two it is.
-
-    Raises
-    ------
-    UnknownNameError
-        There is neither, with the nearest names.
-    """
-    known: list[str] = []
-    for column in ("protein", "image"):
-        if column in obs:
-            text = label_text(obs[column])
-            rows = np.flatnonzero((text == name).to_numpy())
-            if len(rows):
-                return rows, column
-            known += sorted(set(text) - {""})
-    raise unknown_name("protein or image", name, known)

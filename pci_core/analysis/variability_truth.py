@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anndata
 import numpy as np
@@ -13,11 +13,12 @@ from sklearn.metrics import adjusted_rand_score
 from pci_core.analysis.bootstrap import Interval, bootstrap
 from pci_core.analysis.selection import label_text, require
 from pci_core.analysis.trees import grow
-from pci_core.analysis.variability import SCORES, branches, standardised
+from pci_core.analysis.variability import SCORES, branches, image_scores, protein_scores, standardised
 from pci_core.errors import ParameterError
 
 _NO = ("", "0", "0.0", "no", "false", "nan", "none", "homogeneous")
 _NO_PATTERN = ("", "dead", "diffuse")  # simulated cells that do not show the protein's pattern
+PAPER_SHARES = {"cytosol and nucleoplasm": 0.6, "nucleoli and nucleoplasm": 0.5}  # of the top 10, annotated before (HPA v18)
 _KINDS = {"two phenotypes": "location", "two levels": "intensity"}
 
 
@@ -67,7 +68,9 @@ def known_phenotype(obs: pd.DataFrame) -> np.ndarray | None:
     return np.asarray(out.astype(str))
 
 
-def detection(scores: pd.DataFrame, truth: pd.Series, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def detection(
+    scores: pd.DataFrame, truth: pd.Series, *, names: Sequence[str] = tuple(SCORES), draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
     """Compare the scores with known variation.
 
     Parameters
@@ -76,6 +79,8 @@ def detection(scores: pd.DataFrame, truth: pd.Series, *, draws: int = 1000, seed
         From `pci_core.analysis.variability.protein_scores`.
     truth : Series
         From `known_variation`, by protein.
+    names : sequence of str
+        Which scores.
     draws, seed : int
         Of the bootstrap over proteins.
 
@@ -93,7 +98,7 @@ def detection(scores: pd.DataFrame, truth: pd.Series, *, draws: int = 1000, seed
     for kind in ["any", *(kinds if len(kinds) > 1 else [])]:
         kept = np.ones(len(what), bool) if kind == "any" else (what == "") | (what == kind)
         y = what[kept] != ""
-        for name in SCORES:
+        for name in names:
             s = known[name].to_numpy()[kept]
             good = np.isfinite(s)
             s, yes = s[good], y[good]
@@ -105,6 +110,27 @@ def detection(scores: pd.DataFrame, truth: pd.Series, *, draws: int = 1000, seed
             rows.append(row)
     columns = ["score", "kind", "ap", "low", "high", "auroc", "auroc_low", "auroc_high", "chance", "n_variable", "n_proteins"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def compare_sets(sets: Mapping[str, anndata.AnnData], name: str, by: str = "protein", *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Do what `detection` does for several feature sets of the same cells, with one score.
+
+    Returns
+    -------
+    DataFrame
+        ``features, kind, measure, value, low, high, chance, n_proteins``; ``measure`` is ``average precision`` or ``area under
+        the ROC curve``. Empty where nothing is known of variation.
+    """
+    rows = []
+    for features, adata in sets.items():
+        truth = known_variation(adata.obs, by)
+        if truth is None:
+            continue
+        found = detection(protein_scores(image_scores(adata), name), truth, names=[name], draws=draws, seed=seed)
+        for r in found.itertuples():
+            rows.append((features, r.kind, "average precision", r.ap, r.low, r.high, r.chance, r.n_proteins))
+            rows.append((features, r.kind, "area under the ROC curve", r.auroc, r.auroc_low, r.auroc_high, 0.5, r.n_proteins))
+    return pd.DataFrame(rows, columns=["features", "kind", "measure", "value", "low", "high", "chance", "n_proteins"])
 
 
 def _precision(yes: np.ndarray, s: np.ndarray) -> float:
@@ -161,7 +187,14 @@ def share_of_top(table: pd.DataFrame, truth: pd.Series, n: int = 10, *, draws: i
         How many are looked at; all where there are fewer.
     draws, seed : int
         Of the bootstrap over proteins (images where the table has none).
+
+    Raises
+    ------
+    ParameterError
+        `n` below 1, or no image.
     """
+    if n < 1 or not len(table):
+        raise ParameterError(f"the top {n} of {len(table)} images are none; ask for at least one of at least one.")
     yes = (truth.reindex(table["image"]).fillna("") != "").to_numpy()
     sd = table["sd"].to_numpy()
     groups = table["protein" if "protein" in table else "image"].to_numpy()
