@@ -60,19 +60,25 @@ def protein_means(adata: anndata.AnnData, label: str = "location") -> anndata.An
 
     Raises
     ------
+    UnknownNameError
+        No column ``protein``.
     CellTableError
         NaN or infinite features.
     """
     if "fold" in adata.obs and "fold_0" in adata.obsm:
         rows = np.flatnonzero(adata.obs["fold"].to_numpy() == 0)
         adata = anndata.AnnData(np.asarray(adata.obsm["fold_0"])[rows], obs=adata.obs.iloc[rows])
-    means = aggregate(adata, by="protein")
+    if "protein" not in adata.obs:
+        raise unknown_name("column", "protein", adata.obs.columns)
+    means = aggregate(anndata.AnnData(adata.X, obs=adata.obs[["protein"]], var=adata.var), by="protein")  # other columns would cost time
     if not np.isfinite(means.X).all():
         bad = list(means.var_names[~np.isfinite(means.X).all(0)])
         raise CellTableError(f"{len(bad)} features hold NaN or infinite values, e.g. {bad[:3]}; leave out those columns or cells first.")
     means.X = standardise(np.asarray(means.X))
-    held = means.obs[label].astype(str) if label in means.obs else ""
-    means.obs = means.obs[["n_cells"]].assign(**{label: held})
+    means.obs = means.obs[["n_cells"]].assign(**{label: ""})
+    if label in adata.obs:
+        named = adata.obs[label].astype(str).groupby(adata.obs["protein"].astype(str))
+        means.obs[label] = named.first().where(named.nunique() == 1, "").reindex(means.obs_names).to_numpy()
     return means
 
 
