@@ -64,6 +64,10 @@ class Space:
         out[:at] = np.maximum.accumulate(self.gaps[:at][::-1])[::-1]
         return out[self.tree.place()]
 
+    def between(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the heights at which some proteins join each other: (rows, rows) float64."""
+        return np.array([self.heights(int(r))[np.asarray(rows)] for r in rows])
+
     def distances(self, row: int, metric: str) -> np.ndarray:
         """Return the feature distance of each protein to one: (proteins,) float64."""
         return cdist(self.values[row : row + 1], self.values, metric)[0]
@@ -284,3 +288,10 @@ def links(names: Sequence[str], ensembl: Sequence[str] | None, organism: str) ->
     ids = [""] * len(names) if ensembl is None else [str(e).split(".")[0] for e in ensembl]
     pages = [f"{ATLAS}/{e}" if e.startswith("ENSG") else f"{ATLAS}/search/{n}" for n, e in zip(names, ids, strict=True)]
     return ["" if _MADE_UP.fullmatch(n) else page for n, page in zip(names, pages, strict=True)]
+
+
+def links_told(pages: Sequence[str], simulated: bool) -> str:
+    """Return what must be known of links to pages of real proteins, where there are any and the cells are simulated."""
+    if not simulated or not any(pages):
+        return ""
+    return " Links lead to the real protein of that name: **its picture there is not the simulated one here**."

@@ -6,7 +6,8 @@ The paper's search (`pci_core.analysis.neighbours`) has no score: of the 32 prot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -111,18 +112,23 @@ def score(rank: np.ndarray, member: np.ndarray, *, k: Sequence[int] = (), draws:
     random = np.zeros((max(draws, 1), n), bool)
     for line in random:
         line[rng.choice(n, m, replace=False)] = True
-    measures = {"average precision": average_precision, "AUROC": area}
-    measures |= {f"precision at {i}": lambda h, t=None, i=i: precision_at(h, i, t) for i in counted}
+    measures: dict[str, Callable[..., float]] = {"average precision": average_precision, "AUROC": area}
+    measures |= {f"precision at {i}": partial(precision_at, k=i) for i in counted}
     chance = {"average precision": chance_precision(n, m), "AUROC": 0.5}
     rows = []
     for what, measure in measures.items():
-        found = bootstrap(lambda r, f=measure: f(hits, np.bincount(r, minlength=n)), np.arange(n), draws=draws, seed=seed)  # type: ignore[misc]
+        drawn = partial(_of_draw, measure, hits)
+        found = bootstrap(drawn, np.arange(n), draws=draws, seed=seed)
         by_chance = np.array([measure(line) for line in random])
         p = (1 + (by_chance >= found.value - 1e-12).sum()) / (1 + len(by_chance))
         best = measure(np.arange(n) < m)
         rows.append((what, found.value, found.low, found.high, chance.get(what, m / n), np.quantile(by_chance, 0.95), best, p, m, n))
     columns = ["what", "value", "low", "high", "chance", "chance_high", "most", "p", "n_members", "n_proteins"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _of_draw(measure: Callable[..., float], hits: np.ndarray, rows: np.ndarray) -> float:
+    return measure(hits, times=np.bincount(rows, minlength=len(hits)))
 
 
 def paper_figure(what: str, method: str, query: str, term: str) -> dict[str, float | str]:
@@ -181,7 +187,7 @@ def each_as_query(space: Space, member: np.ndarray, method: str = "dendrogram", 
     queries = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)) if len(rows) > most else rows
     out = []
     for q in queries if 0 < m < n else ():
-        hits = np.asarray(member, bool)[np.argsort(ranks(space, [q], method), kind="stable")[1:]]
+        hits = np.asarray(member, bool)[np.argsort(ranks(space, np.array([q]), method), kind="stable")[1:]]
         out.append((space.names[q], average_precision(hits), area(hits), chance_precision(n, m), m, n))
     return pd.DataFrame(out, columns=["query", "average_precision", "auroc", "chance", "n_members", "n_proteins"])
 

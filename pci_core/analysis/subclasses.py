@@ -25,7 +25,7 @@ from pci_core.errors import AnalysisNeedsError, ParameterError
 from pci_core.features import aggregate
 
 PUNCTATE = ("Golgi", "peroxisome", "endosome", "actin")  # yeast locations that look like dots
-DEFAULTS = {"hsapiens": (("Vesicles",),), "scerevisiae": (("punctate",), PUNCTATE)}
+DEFAULTS: dict[str, tuple[tuple[str, ...], ...]] = {"hsapiens": (("Vesicles",),), "scerevisiae": (("punctate",), PUNCTATE)}
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def class_terms(cells: anndata.AnnData, location: str | None, organism: str = ""
     counts = counts[[bool(t) and ";" not in t for t in counts.index]]
     held = ", ".join(f"{t} ({n})" for t, n in counts.items()) or "none"
     if location is None:
-        for terms in DEFAULTS.get(organism, ()):
-            if set(terms) <= set(counts.index):
-                return list(terms)
+        for usual in DEFAULTS.get(organism, ()):
+            if set(usual) <= set(counts.index):
+                return list(usual)
         wanted = " or ".join(", ".join(t) for t in DEFAULTS.get(organism, ())) or "a location"
         raise AnalysisNeedsError(
             f"subclasses are looked for within the proteins of one location ({wanted} by default), which these cells lack. Locations of "

@@ -1,4 +1,4 @@
-"""Proteins like a known one: where those of a class stand among all, precision and recall, the branch around the query."""
+"""Proteins like a known one: where those of a class stand among all, precision and recall, the dendrogram around the query."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
 
-from pci_core.analysis.trees import Tree
 from pci_core.errors import CellTableError
 from pci_core.plots import style
 
@@ -69,7 +69,7 @@ def rank_strip(
             wide = max(0.8, 420 / n * (1.0 if n < 400 else 1.6)) if tall > 0.15 else max(0.3, 260 / n)
             axes.vlines(at, row - tall, row + tall, color=colour, lw=min(wide, 3.5), zorder=2 + (tall > 0.15))
         if named:
-            _names_above(axes, row, sorted((int(rank[i]), names[i]) for i in np.flatnonzero(np.asarray(member) & (rank > 0))), n)
+            _names_above(axes, row, sorted((int(rank[i]), names[int(i)]) for i in np.flatnonzero(np.asarray(member) & (rank > 0))), n)
     axes.axvline(k + 0.5, color="black", lw=0.9, ls="--", zorder=1)
     axes.set_yticks(range(len(ranks)), [METHOD_LABELS.get(m, m) for m in ranks], fontsize=8.5)
     axes.tick_params(axis="y", length=0)
@@ -153,74 +153,63 @@ def precision_recall(
 
 
 def branch(
-    tree: Tree,
-    queries: Sequence[int] | np.ndarray,
+    heights: np.ndarray,
+    names: Sequence[str],
     member: np.ndarray,
     title: str,
     *,
     term: str,
-    size: int = 32,
-    most: int = 80,
+    n_queries: int = 1,
     locations: Sequence[str] | None = None,
+    n_proteins: int | None = None,
+    unit: str = "height",
     note: str = "",
 ) -> Figure:
-    """Show the branch of the dendrogram around the first query: the smallest with more than `size` leaves.
+    """Show the dendrogram of a query and the proteins nearest to it, all other leaves left out.
 
     Parameters
     ----------
-    tree : Tree
-    queries : sequence of int
-        Leaves.
+    heights : ndarray
+        (leaves, leaves) at which each two join, see `pci_core.analysis.neighbours.Space.between`; queries first.
+    names : sequence of str
     member : ndarray of bool
         (leaves,) of the class; their names are coloured.
     title, term, note
         As in `rank_strip`.
-    size : int
-        Proteins to be seen besides the query.
-    most : int
-        Of a larger branch only the part around the query with at most so many leaves.
+    n_queries : int
+        So many first ones are printed in bold.
     locations : sequence of str, optional
         Written behind each name.
+    n_proteins : int, optional
+        Leaves of the whole dendrogram.
+    unit : str
+        What heights are.
+
+    Raises
+    ------
+    CellTableError
+        Fewer than two leaves.
     """
-    parents, node = tree.parents(), int(queries[0])
-    while parents[node] >= 0 and len(tree.leaves(node)) <= size:
-        below, node = node, int(parents[node])
-    if len(tree.leaves(node)) > most:
-        node = below
-    leaves = tree.leaves(node)
-    if len(leaves) < 2:  # the query joins a large branch at once
-        raise CellTableError(f"the query joins a branch of more than {most} proteins at once; there is no smaller one to draw.")
-    merges, code = _part(tree, node)
-    figure = Figure(figsize=(7.5, 0.165 * len(leaves) + 1.4), layout="constrained")
+    n = len(names)
+    if n < 2:
+        raise CellTableError("a dendrogram needs at least two leaves.")
+    merges = hierarchy.linkage(squareform(heights, checks=False), "single")  # exact: in a tree the largest of three heights comes twice
+    figure = Figure(figsize=(7.5, 0.165 * n + 1.4), layout="constrained")
     axes = figure.subplots()
-    places = None if locations is None else list(locations)
-    texts = [tree.names[i] + (f"  {places[i]}" if places is not None else "") for i in code]
-    hierarchy.dendrogram(
+    places = [""] * n if locations is None else [f"  {p}" for p in locations]
+    texts = [name + place for name, place in zip(names, places, strict=True)]
+    drawn = hierarchy.dendrogram(
         merges, orientation="left", labels=texts, ax=axes, color_threshold=0, above_threshold_color="#555555", leaf_font_size=7
     )
-    order = [int(code[i]) for i in hierarchy.leaves_list(merges)]
-    for label, leaf in zip(axes.get_yticklabels(), order, strict=True):
-        query = leaf in set(map(int, queries))
-        label.set(color=style.BLUE if member[leaf] else "#666666", fontweight="bold" if query else "normal")
+    for label, leaf in zip(axes.get_yticklabels(), drawn["leaves"], strict=True):
+        label.set(color=style.BLUE if member[leaf] else "#666666", fontweight="bold" if leaf < n_queries else "normal")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel(f"height ({tree.metric} distance, {tree.linkage} linkage)", fontsize=8)
+    axes.set_xlabel(unit, fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
-    handles = [Patch(color=style.BLUE, label=term), Patch(color="#666666", label="other proteins")]
-    style.head(figure, title, handles)
-    style.foot(figure, f"{len(leaves)} of {len(tree):,} proteins; the query in bold", note)
+    style.head(figure, title, [Patch(color=style.BLUE, label=term), Patch(color="#666666", label="other proteins")])
+    of = f" of {n_proteins:,}" if n_proteins else ""
+    style.foot(figure, f"{n}{of} proteins", "queries in bold" if n_queries > 1 else "the query in bold", note)
     return figure
-
-
-def _part(tree: Tree, node: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the linkage matrix below a node and the leaf of the whole tree that each of its leaves is."""
-    leaves = np.sort(tree.leaves(node))
-    number = {int(leaf): i for i, leaf in enumerate(leaves)}
-    rows: list[tuple[float, ...]] = []
-    for i, (a, b, height, n) in enumerate(tree.merges):
-        if int(a) in number and int(b) in number:  # both parts below the node, so that what joins them is too
-            rows.append((number[int(a)], number[int(b)], height, n))
-            number[len(tree) + i] = len(leaves) + len(rows) - 1
-    return np.array(rows, float), leaves
 
 
 def searches(

@@ -115,9 +115,7 @@ def _order(values: np.ndarray) -> np.ndarray:
 
 
 def _bar(axes: Axes, what: str, groups: np.ndarray, n_bars: int) -> list[Patch | Line2D]:
-    known = (
-        list(dict.fromkeys(g for g in groups if g)) if what != "cluster" else sorted({g for g in groups if g}, key=lambda g: (len(g), g))
-    )
+    known = sorted({g for g in groups if g}, key=lambda g: (len(g) if g.isdigit() else 0, g))
     # clusters in greys as in the paper, so that they are not taken for the classes beside them
     shades = [str(v) for v in np.resize([0.15, 0.6], len(known))] if what == "cluster" and n_bars > 1 else np.resize(COLOURS, len(known))
     code = np.array([known.index(g) if g else len(known) for g in groups])

@@ -1,0 +1,69 @@
+"""Notebook 05 runs from the first cell to the last on a user's own recipe, with and without annotation, and stops on wrong names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+TEMPLATE = Path(__file__).parents[2] / "notebooks" / "05_nucleolar_rim.ipynb"
+
+
+def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
+    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
+    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    given = {"recipe": str(recipe), "features": "pixels", **parameters}
+    return dict(papermill.execute_notebook(TEMPLATE, tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False))
+
+
+def annotate(recipe: Path) -> None:
+    """Make each image a protein of its own, three of the four at the rim."""
+    path = recipe.parent / "fields.csv"
+    table = pd.read_csv(path)
+    table["protein"] = "Q" + table["image"].str[1:]
+    table["location"] = table["protein"].map({"Q0": "Nucleoli rim", "Q1": "Cytosol", "Q2": "Nucleoli rim", "Q3": "Nucleoli rim;Cytosol"})
+    table.to_csv(path, index=False)
+
+
+def outputs(done: dict[str, object]) -> tuple[int, str]:
+    """Return the number of pictures and all Markdown of an executed notebook."""
+    all_of_them = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    pictures = sum("image/png" in o.get("data", {}) for o in all_of_them)
+    return pictures, "".join(o["data"].get("text/markdown", "") for o in all_of_them if "data" in o)
+
+
+@pytest.mark.slow
+def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotate(own_recipe)
+    pictures, told = outputs(execute(own_recipe, tmp_path, monkeypatch, query="q0", combine="nearest", crops=2))
+    assert pictures == 5  # dendrogram, ranks, precision and recall, terms, crops
+    assert "Query: Q0. 3 of 4 proteins count as *Nucleoli rim* (Q0, Q2, Q3)." in told and "real cells" in told
+    tables = tmp_path / "runs" / "own" / "tables"
+    ranking = pd.read_parquet(tables / "05_nucleolar_rim_pixels_ranking.parquet")
+    assert ranking["rank"].tolist() == [1, 2, 3] and set(ranking["protein"]) == {"Q1", "Q2", "Q3"}
+    scores = pd.read_parquet(tables / "05_nucleolar_rim_pixels_scores.parquet")
+    assert {"average precision, dendrogram", "average precision, mean over all queries, euclidean"} <= set(scores["what"])
+    assert scores["value"].between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_without_annotation_the_scores_are_left_out(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures, told = outputs(execute(own_recipe, tmp_path, monkeypatch, query="P0", metric="euclidean"))
+    assert pictures == 3  # dendrogram, ranks, crops
+    assert told.count("Left out:") == 3 and "no protein has a location" in told
+    assert not len(pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "05_nucleolar_rim_pixels_scores.parquet"))
+
+
+def test_a_misspelt_parameter_stops_it_at_once(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match="unknown parameter 'qury'. Did you mean query"):
+        execute(own_recipe, tmp_path, monkeypatch, qury="P0")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_cells_without_the_papers_query_are_told_so(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match=r"MKI67 by default, which is not among these 2 .*-p query"):
+        execute(own_recipe, tmp_path, monkeypatch)
+    assert not (tmp_path / "runs" / "own" / "figures").exists()

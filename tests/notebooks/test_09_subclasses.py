@@ -1,0 +1,73 @@
+"""Notebook 09 runs from the first cell to the last on a user's own recipe, and names the locations there are where it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+TEMPLATE = Path(__file__).parents[2] / "notebooks" / "09_subclasses.ipynb"
+
+
+def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
+    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
+    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    given = {"recipe": str(recipe), "features": "pixels", **parameters}
+    return dict(papermill.execute_notebook(TEMPLATE, tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False))
+
+
+def annotate(recipe: Path) -> None:
+    """Make each image a protein of its own: two of the Golgi apparatus, two vesicles."""
+    path = recipe.parent / "fields.csv"
+    table = pd.read_csv(path)
+    table["protein"] = "Q" + table["image"].str[1:]
+    table["location"] = table["protein"].map({"Q0": "Golgi", "Q1": "Vesicles", "Q2": "Golgi", "Q3": "Vesicles"})
+    table.to_csv(path, index=False)
+
+
+def outputs(done: dict[str, object]) -> tuple[int, str]:
+    """Return the number of pictures and all Markdown of an executed notebook."""
+    all_of_them = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    pictures = sum("image/png" in o.get("data", {}) for o in all_of_them)
+    return pictures, "".join(o["data"].get("text/markdown", "") for o in all_of_them if "data" in o)
+
+
+@pytest.mark.slow
+def test_two_locations_are_found_again(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotate(own_recipe)
+    pictures, told = outputs(execute(own_recipe, tmp_path, monkeypatch, location="Golgi,Vesicles", metric="euclidean"))
+    assert pictures == 4  # heat maps of proteins and fields, crops, scores
+    assert "4 proteins, 4 images, 32 cells" in told and "(location): 2 Golgi, 2 Vesicles" in told and "real cells" in told
+    scores = pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "09_subclasses_pixels_scores.parquet").set_index("what")
+    assert set(scores.index) == {f"{w}, {v}s" for w in ("adjusted Rand index", "purity", "nearest") for v in ("protein", "field")}
+    assert scores["value"].between(-1, 1).all() and (scores["n_proteins"] == 4).all()
+    assert len(pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "09_subclasses_pixels_proteins.parquet")) == 4
+
+
+@pytest.mark.slow
+def test_within_one_location_of_real_cells_nothing_is_known(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotate(own_recipe)
+    pictures, told = outputs(execute(own_recipe, tmp_path, monkeypatch, location="Golgi", metric="euclidean"))
+    assert pictures == 3 and "No subclass of them is known" in told and told.count("Left out:") == 2
+
+
+@pytest.mark.slow
+def test_a_location_that_is_not_there(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotate(own_recipe)
+    with pytest.raises(Exception, match=r"no protein has the location 'Golgo' alone.*Golgi \(2\), Vesicles \(2\)"):
+        execute(own_recipe, tmp_path, monkeypatch, location="Golgo")
+    assert not (tmp_path / "runs" / "own" / "figures").exists()
+
+
+@pytest.mark.slow
+def test_without_locations_it_does_not_begin(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match="09_subclasses needs the column 'location'"):
+        execute(own_recipe, tmp_path, monkeypatch)
+
+
+def test_a_misspelt_parameter_stops_it_at_once(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match="unknown parameter 'locations'. Did you mean location"):
+        execute(own_recipe, tmp_path, monkeypatch, locations="Golgi")
+    assert not (tmp_path / "runs").exists()
