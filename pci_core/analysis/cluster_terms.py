@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import textwrap
 
 import pandas as pd
 
@@ -110,12 +112,17 @@ def describe(found: Clustering, terms: pd.DataFrame, fdr: float = 0.05) -> pd.Da
         part = obs.loc[members]
         location, shared = common_location(part["location"]) if "location" in obs else ("", 0)
         term = str(best.at[number, "term"]) if number in best.index else ""
-        name = f"{number} {term}" if term else f"{number} ({location})" if location else number
+        name = f"{number} {_short(term)}" if term else f"{number} ({location})" if location else number
         row = {"cluster": int(number), "name": name, "n_proteins": len(members), "n_cells": int(part["n_cells"].sum())}
         row |= {"location": location, "n_location": shared, "term": term}
         row |= {"fdr": best.at[number, "fdr"] if term else float("nan"), "overlap": int(best.at[number, "overlap"]) if term else 0}
         rows.append(row | {"members": ";".join(members)})
     return pd.DataFrame(rows)
+
+
+def _short(term: str) -> str:
+    """Return a term without its number in gene ontology, cut where it is long."""
+    return textwrap.shorten(re.sub(r"\s*\(GO:\d+\)$", "", term), 36, placeholder="…")
 
 
 def table_3(terms: pd.DataFrame, fdr: float = 0.05, number: int = 2) -> pd.DataFrame:

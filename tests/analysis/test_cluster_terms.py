@@ -51,6 +51,12 @@ def test_clusters_are_named_by_term_then_location_then_number(tmp_path: Path) ->
     assert set(rows["FDR"]) == {f"{3 / 735471:.2e}"}
 
 
+def test_long_terms_are_shortened_in_names() -> None:
+    assert cluster_terms._short("nuclear body (GO:0016604)") == "nuclear body"
+    long = cluster_terms._short("DNA-directed RNA polymerase II, core complex of the nucleus (GO:0005665)")
+    assert len(long) <= 36 and long.startswith("DNA-directed RNA polymerase II") and long.endswith("…")
+
+
 def test_no_enrichment_was_wanted() -> None:
     for with_location, names in ((True, {"(Mitochondria)", "(Nucleoli)", "(Vesicles)"}), (False, {""})):
         found = found_clusters(with_location)
