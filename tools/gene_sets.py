@@ -1,6 +1,6 @@
 """The gene sets of the simulated truth: which simulated protein is where, as the embedded GMT files.
 
-``python -m pci_core.analysis.simulated_sets`` writes them anew into the package; a test compares them with the simulators.
+``python tools/gene_sets.py`` writes them anew into the package; a test compares them with the simulators.
 """
 
 from __future__ import annotations

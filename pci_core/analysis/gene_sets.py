@@ -1,7 +1,7 @@
 """Gene sets: GMT files in, and what to say where genes and sets do not speak the same language.
 
 A GMT is a text file of one set a line: name, description and genes, with tabs between. Embedded are the true
-locations of the simulated proteins, ``gmt/<organism>.gmt``; they are made by ``python -m pci_core.analysis.simulated_sets``.
+locations of the simulated proteins, ``gmt/<organism>.gmt``; they are made by ``python tools/gene_sets.py``.
 """
 
 from __future__ import annotations
