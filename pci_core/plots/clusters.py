@@ -22,6 +22,7 @@ YELLOW_BLUE = LinearSegmentedColormap.from_list("yellow_blue", ["#8FD3FF", "#007
 _BARS = ("#8C8C8C", "#1A1A1A")  # grey and black in turn, as in the paper
 _NAMED_ROWS = 160  # up to so many proteins, their names can be read
 _NAMED_COLUMNS = 60
+_DRAWN_FORKS = 400
 
 
 def heat_map(
@@ -92,7 +93,10 @@ def heat_map(
     cells = f"{n_cells:,} cells, " if n_cells else ""
     told = f"{count} clusters{'' if named == count else f', the {named} largest that leave room named'}"
     loose = int((np.asarray(labels) == 0).sum())
-    style.foot(figure, f"{cells}{n:,} proteins, {f:,} features", told, f"{loose:,} proteins in no cluster" if loose else "", note)
+    least = int(np.ceil(n / _DRAWN_FORKS))
+    undrawn = f"branches of fewer than {least} proteins not drawn" if least > 2 else ""
+    parts = [f"{cells}{n:,} proteins, {f:,} features", told, f"{loose:,} proteins in no cluster" if loose else "", undrawn, note]
+    style.foot(figure, *parts)
     return figure
 
 
@@ -105,6 +109,7 @@ def _dendrogram(axes: Axes, tree: Tree, *, upright: bool) -> None:
         top = len(tree) + i
         at[top] = (at[a] + at[b]) / 2
         forks[i] = (at[a], height[a]), (at[a], height[top]), (at[b], height[top]), (at[b], height[b])
+    forks = forks[tree.merges[:, 3] >= len(tree) / _DRAWN_FORKS]  # the others would lie on one another
     lines = LineCollection(list(forks if upright else forks[:, :, ::-1]), colors="#444444", linewidths=0.5, rasterized=len(tree) > 1000)
     axes.add_collection(lines)
     along, up = (-0.5, len(tree) - 0.5), (0.0, float(height.max() * 1.02) or 1.0)

@@ -66,6 +66,8 @@ def test_a_large_heat_map_stays_small_and_names_what_leaves_room() -> None:
     labels[rows.order] = 1 + np.arange(2500) // 5  # 500 clusters of 5
     figure = figures.heat_map(x, rows, trees.grow(x.T, map(str, range(12))), labels, {}, "Title")
     assert "500 clusters, the " in texts(figure) and "largest that leave room named" in texts(figure)
+    forks = max(len(c.get_paths()) for a in figure.axes for c in a.collections)
+    assert forks == (rows.merges[:, 3] >= 2500 / 400).sum()  # smaller ones would lie on one another
     for kind, most in (("png", 1.5e6), ("svg", 3e6)):  # bytes; 2,500 forks as vectors alone would be larger
         out = io.BytesIO()
         figure.savefig(out, format=kind, dpi=100)
