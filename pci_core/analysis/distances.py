@@ -286,7 +286,14 @@ def protein_weights(images: pd.DataFrame, draws: int = 1000, seed: int = 0) -> n
     """Draw the proteins of each term anew: (1 + draws, proteins) float64, how often each was drawn; the first row is 1.
 
     Columns are the proteins that have a term, sorted by name.
+
+    Raises
+    ------
+    ParameterError
+        A negative number of draws.
     """
+    if draws < 0:
+        raise ParameterError(f"the number of draws of the bootstrap is {draws}; it must be at least 0 (no intervals).")
     used = images[images["term"] != ""].drop_duplicates("protein").sort_values("protein")["term"].to_numpy(str)
     rng = np.random.default_rng(seed)
     out = np.ones((1 + draws, len(used)))

@@ -1,0 +1,73 @@
+"""Notebook 08 runs from the first cell to the last on a user's own small recipes, and stops on what it cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+TEMPLATE = Path(__file__).parents[2] / "notebooks" / "08_protein_maps.ipynb"
+
+
+def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, Any]:
+    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
+    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    done = papermill.execute_notebook(
+        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
+    )
+    return dict(done)
+
+
+def two_fields_each(recipe: Path) -> None:
+    """Make eight proteins of the eight fields of view, each with its own field and its neighbour's."""
+    path = recipe.with_name("fields.csv")
+    fields = pd.read_csv(path)
+    both = pd.concat([fields.assign(number=range(8), turn="a"), fields.assign(number=[*range(1, 8), 0], turn="b")])
+    both["protein"] = both["image"] = "G" + both["number"].astype(str)
+    both["field"] = both["protein"] + both["turn"]
+    both["location"] = both["number"].map(dict(enumerate(["Nucleoli", "Cytosol", "Golgi", "Vesicles"] * 2)))
+    both.drop(columns=["number", "turn"]).to_csv(path, index=False)
+
+
+def settings(recipe: Path) -> dict[str, object]:
+    text = recipe.read_text().replace('label = "protein"', 'label = "location"')
+    recipe.write_text(text)
+    other = recipe.with_name("other.toml")
+    other.write_text(text.replace('name = "own"', 'name = "other"', 1))
+    modalities = {"modalities": f"{recipe},{other}", "modality_layer": "untrained_conv2"}
+    return {"layer": "untrained_conv1", "k": 2, "n_neighbors": 3, "permutations": 20, "draws": 20, **modalities}
+
+
+@pytest.mark.slow
+def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_fields_each(own_recipe)
+    done = execute(own_recipe, tmp_path, monkeypatch, **settings(own_recipe))
+    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
+    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 4  # maps, agreement, by k, own map
+    told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+    assert "the 8 proteins that are in all of them (real cells)" in told
+    tables, stem = tmp_path / "runs" / "own" / "tables", "08_protein_maps_untrained_conv1"
+    table = pd.read_parquet(tables / f"{stem}_agreement_untrained_conv2.parquet")
+    assert len(table) == 8  # one pair of all cells, one pair and two experiments in halves, two measures each
+    whole = table[table["cells"] == "all cells"].set_index("measure")["value"]
+    assert whole.to_numpy() == pytest.approx(1)  # both recipes are the same cells, and the same random network
+    scores = pd.read_parquet(tables / f"{stem}_scores.parquet")
+    assert len(scores) == 5 and "nearest protein has the same location" in set(scores["what"])
+
+
+@pytest.mark.slow
+def test_without_modalities_only_the_own_map(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_fields_each(own_recipe)
+    done = execute(own_recipe, tmp_path, monkeypatch, **(settings(own_recipe) | {"modalities": ""}))
+    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
+    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 1
+    assert "*No maps to compare.*" in "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+
+
+def test_an_unknown_modality_stops_it_before_the_work(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match="unknown recipe 'simulated-yest'"):
+        execute(own_recipe, tmp_path, monkeypatch, modalities="simulated-yest")
+    assert not (tmp_path / "runs" / "own" / "features").exists()
