@@ -31,6 +31,7 @@ PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
 SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
 _MARKER = re.compile(r"^<!-- results: (\w+) -->$", re.MULTILINE)
 _FEATURES = re.compile(r'(?:"|\\n)features = ')  # the parameter, in the JSON of a notebook
+_WIDE = 6  # feature sets that fit beside one another on a page
 _BENCHMARKS = Path("benchmarks/results/feature_sets")
 
 
@@ -193,19 +194,49 @@ def _provenance(path: Path) -> str:
 
 
 def _table(scores: pd.DataFrame, title: str, foot: str = "") -> str:
-    """Lay scores out: a row a number, a column a feature set, the paper's figure last."""
+    """Lay scores out under their title: which cells, simulated or real, how many."""
     kind = "SIMULATED" if scores["simulated"].astype(str).iloc[0] == "True" else "real"
     proteins = scores["n_proteins"].dropna()
     n = f"up to {int(scores['n_cells'].max()):,} cells" + (f" of {int(proteins.max()):,} proteins" if len(proteins) else "")
     sets = list(dict.fromkeys(scores["features"]))
+    if len(sets) > _WIDE:  # many sets, few numbers: a row a set
+        lines = _by_set(scores, sets)
+    else:
+        lines = _by_number(scores, sets)
+    return "\n".join([f"**{title}** ({kind} cells; {n})", "", *lines, *(["", foot] if foot else [])])
+
+
+def _by_number(scores: pd.DataFrame, sets: list[str]) -> list[str]:
+    """Lay scores out: a row a number, a column a feature set, the paper's figures last."""
     paper = scores["paper"].notna().any()
-    head = ["", *(set_label(s) for s in sets), *(["paper (other cells)"] if paper else [])]
-    lines = [f"**{title}** ({kind} cells; {n})", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for what, rows in scores.groupby("what", sort=False):
-        by_set = rows.drop_duplicates("features").set_index("features")
+    rows = [["", *(set_label(s) for s in sets), *(["paper (other cells)"] if paper else [])]]
+    for what, part in scores.groupby("what", sort=False):
+        by_set = part.drop_duplicates("features").set_index("features")
         cells = [as_text(*by_set.loc[s, ["value", "low", "high", "unit"]]) if s in by_set.index else "–" for s in sets]
-        lines.append("| " + " | ".join([_escape(str(what)), *cells, *([_paper(by_set)] if paper else [])]) + " |")
-    return "\n".join([*lines, *(["", foot] if foot else [])])
+        rows.append([_escape(str(what)), *cells, *([_paper(by_set)] if paper else [])])
+    return _markdown(rows)
+
+
+def _by_set(scores: pd.DataFrame, sets: list[str]) -> list[str]:
+    """Lay scores out: a row a feature set, a column a number, the paper's figure behind those that have one."""
+    whats = list(dict.fromkeys(scores["what"]))
+    with_paper = set(scores.loc[scores["paper"].notna(), "what"])
+    rows = [["", *(h for w in whats for h in ([_escape(w), "paper (other cells)"] if w in with_paper else [_escape(w)]))]]
+    for name in sets:
+        by_what = scores[scores["features"] == name].drop_duplicates("what").set_index("what")
+        cells = []
+        for what in whats:
+            known = by_what.loc[what] if what in by_what.index else None
+            cells.append("–" if known is None else as_text(*known[["value", "low", "high", "unit"]]))
+            if what in with_paper:
+                cells.append("" if known is None or known["paper"] != known["paper"] else f"{known['paper']:.2f}")
+        rows.append([set_label(name), *cells])
+    return _markdown(rows)
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
 def _paper(rows: pd.DataFrame) -> str:

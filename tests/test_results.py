@@ -51,6 +51,15 @@ def test_the_readers_own_build_stands_beside_with_its_provenance(kept: Path, tmp
     assert "Made by `pci results x` in 2 min on cpu; encoder: simulated-human; 2026-01-01." in page
 
 
+def test_many_sets_stand_below_one_another(tmp_path: Path) -> None:
+    rows = [ROW | {"features": f"conv{i}", "paper": 0.5 if i == 4 else float("nan")} for i in range(1, 6)]
+    rows += [ROW | {"features": n, "paper": float("nan")} for n in ("classic", "pixels")] + [ROW | {"what": "rank", "paper": float("nan")}]
+    write(tmp_path / "own" / "03_lines.csv", *rows)
+    lines = results.fill("<!-- results: 03_lines -->", tmp_path, tmp_path).splitlines()
+    assert lines[2] == "|  | distance \\| same | paper (other cells) | rank |" and lines[3] == "|---|---|---|---|"
+    assert "| PCI conv4 | -0.51 (-0.60 to -0.40) | 0.50 | – |" in lines and "| pixels | -0.51 (-0.60 to -0.40) |  | – |" in lines
+
+
 def test_nothing_kept_is_said(tmp_path: Path) -> None:
     assert "No table of this analysis was kept" in results.fill("<!-- results: 04_none -->", tmp_path, tmp_path)
 
@@ -83,7 +92,12 @@ def test_keep_runs_each_set_and_notes_where_it_came_from(tmp_path: Path, own_rec
             {"cell_type": "code", "id": f"c{i}", "metadata": {"tags": tags}, "source": text, "outputs": [], "execution_count": None}
             for i, (text, tags) in enumerate([("recipe = ''\nfeatures = None", ["parameters"]), (source, [])])
         ]
-        content = {"cells": made, "metadata": {"kernelspec": {"name": "python3", "display_name": "p", "language": "python"}}, "nbformat": 4, "nbformat_minor": 5}
+        content = {
+            "cells": made,
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "p", "language": "python"}},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
         (tmp_path / "notebooks" / "03_lines.ipynb").write_text(json.dumps(content))
 
     notebook(NOTEBOOK)
