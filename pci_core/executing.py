@@ -23,7 +23,7 @@ from pci_core.errors import AnalysisNeedsError, BookError
 from pci_core.recipe import load
 from pci_core.storage import atomic_path, content_hash, file_sha256, write_json
 
-_NOT_USED_BY_NOTEBOOKS = ("book.py", "cli.py", "executing.py", "results.py", "atlas.py", "atlas_page")
+_NOT_USED_BY_NOTEBOOKS = ("book.py", "cli.py", "docs.py", "executing.py", "results.py", "atlas.py", "atlas_page")
 _ENVIRONMENT = ("torch", "numpy", "pandas", "anndata", "scikit-image", "scikit-learn", "scipy", "matplotlib", "umap-learn")
 
 

@@ -199,10 +199,7 @@ def _table(scores: pd.DataFrame, title: str, foot: str = "") -> str:
     proteins = scores["n_proteins"].dropna()
     n = f"up to {int(scores['n_cells'].max()):,} cells" + (f" of {int(proteins.max()):,} proteins" if len(proteins) else "")
     sets = list(dict.fromkeys(scores["features"]))
-    if len(sets) > _WIDE:  # many sets, few numbers: a row a set
-        lines = _by_set(scores, sets)
-    else:
-        lines = _by_number(scores, sets)
+    lines = _by_set(scores, sets) if len(sets) > _WIDE else _by_number(scores, sets)
     return "\n".join([f"**{title}** ({kind} cells; {n})", "", *lines, *(["", foot] if foot else [])])
 
 
