@@ -85,7 +85,8 @@ def in_browser(path: Path) -> dict[str, Any]:
         page.wait("document.documentElement.dataset.ready")
         out["usable_s"] = page.run("performance.getEntriesByName('usable')[0].startTime") / 1000
         out["marks"] = page.run(FRAMES % "false", 300)
-        page.run("atlas.map.zoomBy(18, ...atlas.map.screen(0)); atlas.map.draw()")
+        page.run("atlas.map.zoomBy(1 / 99); atlas.map.fit(); new Promise((done) => setTimeout(done, 800))")
+        page.run("atlas.state.pictures = true; atlas.map.zoomBy(26, ...atlas.map.screen(0)); atlas.map.draw()")
         page.run("new Promise((done) => setTimeout(done, 1500))")
         out["pictures_drawn"] = page.run("atlas.map.thumbs()")
         out["pictures"] = page.run(FRAMES % "true", 300)

@@ -85,8 +85,6 @@ class Facts:
         Side of a crop in µm, None where the source does not tell.
     crop_px : int
         Side of a crop in px of the cells.
-    seed : int
-        Of the map.
     """
 
     title: str
@@ -97,7 +95,6 @@ class Facts:
     channels: Sequence[Channel]
     crop_um: float | None
     crop_px: int
-    seed: int = 0
 
 
 def make(run: Run, features: str = "conv3", out: Path | None = None, *, seed: int = 0) -> Path:
@@ -147,7 +144,7 @@ def make(run: Run, features: str = "conv3", out: Path | None = None, *, seed: in
         side = dataset.crops.shape[3]
         um = side * dataset.um_per_px if dataset.um_per_px else None
         facts = Facts(run.recipe.title or run.recipe.name, run.recipe.name, notebook.set_label, run.recipe.simulated, run.recipe.organism,
-                      dataset.channels, um, side, seed)  # fmt: skip
+                      dataset.channels, um, side)  # fmt: skip
         write_text(kept, page(proteins, crops, facts, dataset.table))
 
     run.steps.make(kept.stem, inputs, [kept], work)
@@ -160,10 +157,8 @@ def make(run: Run, features: str = "conv3", out: Path | None = None, *, seed: in
 
 def _label(recipe: Recipe, table: pd.DataFrame) -> str:
     """Return the column of the locations: ``location``, or what the recipe predicts where there is none; may be empty."""
-    for column in ("location", recipe.label):
-        if column in table and column not in ("protein", "image", "cell_id") and (table[column].astype(str) != "").any():
-            return column
-    return ""
+    fit = [c for c in ("location", recipe.label) if c in table and c not in ("protein", "image", "cell_id")]
+    return next((c for c in fit if (table[c].astype(str) != "").any()), "")
 
 
 def lay_out(cells: anndata.AnnData, *, label: str = "location", seed: int = 0, min_size: int = 5) -> anndata.AnnData:
@@ -346,7 +341,7 @@ def _data(proteins: anndata.AnnData, crops: Crops, facts: Facts, table: pd.DataF
         "title": facts.title, "recipe": facts.recipe, "features": facts.features, "simulated": facts.simulated,
         "atlas": facts.organism == "hsapiens", "names": names, "xy": [round(float(v), 5) for v in plane.ravel()],
         "n_cells": [int(v) for v in proteins.obs["n_cells"]], "near": proteins.obsm["neighbours"].tolist(),
-        "far": np.round(proteins.obsm["distances"], 3).tolist(), "map": {k: v for k, v in proteins.uns["map"].items()},
+        "far": np.round(proteins.obsm["distances"], 3).tolist(), "map": dict(proteins.uns["map"]),
         "colours": list(_MAP_COLOURS), "n_features": proteins.n_vars,
     }  # fmt: skip
     if "ensembl" in proteins.obs and (proteins.obs["ensembl"] != "").any():
@@ -354,7 +349,7 @@ def _data(proteins: anndata.AnnData, crops: Crops, facts: Facts, table: pd.DataF
     schemes = []
     locations = [str(v).split(";") if v else [] for v in proteins.obs["location"]] if "location" in proteins.obs else []
     if any(locations):
-        terms = sorted({t for own in locations for t in own}, key=str.casefold)
+        terms = sorted({t for own in locations for t in own}, key=_by_number)
         code = {t: i for i, t in enumerate(terms)}
         schemes.append({"key": "location", "label": "Location", "classes": terms, "codes": [[code[t] for t in own] for own in locations]})
     cluster = proteins.obs["cluster"].to_numpy(int)
@@ -375,6 +370,11 @@ def _data(proteins: anndata.AnnData, crops: Crops, facts: Facts, table: pd.DataF
     ids = table["cell_id"].astype(str).to_numpy()
     out["crop_cells"] = [[[str(ids[r]), line[r]] for r in rows] for rows in crops.rows]
     return out
+
+
+def _by_number(text: str) -> list[tuple[int, str]]:
+    """Return what sorts class 2 before class 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", text) if part]
 
 
 def _cluster_name(number: int, members: np.ndarray, locations: Sequence[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -24,7 +25,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 HERE = ("file", "data", "blob", "about", "chrome", "chrome-error", "devtools")  # schemes that ask no other host
 FLAGS = (
     "--headless=new", "--disable-gpu", "--hide-scrollbars", "--mute-audio", "--no-first-run", "--no-default-browser-check",
@@ -37,10 +37,15 @@ class BrowserError(Exception):
     """The browser did not start, did not answer in time, or a script in the page failed."""
 
 
+def _leads_on(error: BrowserError) -> bool:
+    """Tell whether a script was cut because its page led on to another, as a book's index.html does."""
+    return "navigated" in str(error) or "context" in str(error)
+
+
 def find_browser() -> str | None:
     """Return the path of an installed Chromium, or None; ``CHROMIUM`` in the environment names another."""
     named = os.environ.get("CHROMIUM", "")
-    found = [named or None, *(shutil.which(name) for name in NAMES), MAC if Path(MAC).exists() else None]
+    found = [named or None, *(shutil.which(name) for name in NAMES)]
     return next((f for f in found if f), None)
 
 
@@ -131,7 +136,9 @@ class Page:
             raise BrowserError(f"{address}: {found['errorText']}")
         while not self._loaded:
             self._next(began + timeout, f"loading {address}")
-        return time.monotonic() - began
+        seconds = time.monotonic() - began
+        self.wait("document.documentElement !== null && document.readyState === 'complete'", timeout)
+        return seconds
 
     def run(self, script: str, timeout: float = 60) -> Any:
         """Return the value of an expression in the page; a promise is waited for."""
@@ -144,11 +151,15 @@ class Page:
     def wait(self, script: str, timeout: float = 20) -> Any:
         """Wait until an expression is true, and return it."""
         until = time.monotonic() + timeout
-        while not (value := self.run(script)):
-            if time.monotonic() > until:
-                raise BrowserError(f"never true: {script}")
+        while time.monotonic() < until:
+            try:
+                if value := self.run(script):
+                    return value
+            except BrowserError as error:
+                if not _leads_on(error):
+                    raise
             time.sleep(0.03)
-        return value
+        raise BrowserError(f"never true: {script}")
 
     def size(self, width: int, height: int, ratio: float = 1, mobile: bool = False) -> None:
         """Set size and pixel ratio of the window."""
@@ -244,6 +255,7 @@ def _address(home: Path, process: subprocess.Popen[bytes]) -> tuple[str, str]:
 
 
 SETTLED = """(async () => {
+  if (document.readyState !== "complete") await new Promise((done) => addEventListener("load", done));
   for (const image of document.images) image.loading = "eager";
   await Promise.all([...document.images].map((i) => i.complete ? 0 : new Promise((done) => { i.onload = i.onerror = done; })));
   if (document.querySelector(".math")) {
@@ -281,8 +293,11 @@ def check_page(page: Page, path: Path) -> list[str]:
     """Return what is wrong with one page: console errors, other hosts, images, formulas."""
     if not path.is_file():
         return ["is in the table of contents but was not written"]
-    page.goto(path)
-    found = page.run(SETTLED)
+    try:
+        page.goto(path)
+        found = page.wait(SETTLED, 60)
+    except BrowserError as error:
+        return [str(error)]
     wrong = [f"console: {e}" for e in page.errors] + [f"asks another host: {a}" for a in page.asked_elsewhere()]
     wrong += [f"image did not load: {src}" for src in found["broken"]] + [f"formula not drawn: {text}" for text in found["undrawn"]]
     if found["wrong"]:
@@ -299,8 +314,7 @@ def check_atlas(page: Page, path: Path, patience: float = 20) -> list[str]:
     """
     wrong: list[str] = []
 
-    def wait(script: str) -> None:
-        page.wait(script, patience)
+    wait = functools.partial(page.wait, timeout=patience)
 
     def expect(ok: object, what: str) -> None:
         if not ok:

@@ -213,7 +213,7 @@ function find(text) {
   for (let i = 0; i < folded.length; i++) { const s = score(i); if (s < 9) rows.push([s, folded[i].length, i]); }
   if (rows.length) return { rows: rows.sort((a, b) => a[0] - b[0] || a[1] - b[1] || (folded[a[2]] < folded[b[2]] ? -1 : 1)).map((r) => r[2]), near: false };
   const far = folded.map((name, i) => [distance(q, name), i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  return { rows: far.slice(0, 5).map((r) => r[1]), near: true };
+  return { rows: far.filter((r) => r[0] <= Math.max(1, q.length / 2)).slice(0, 5).map((r) => r[1]), near: true };
 }
 
 function distance(a, b) { // letters to change, add or drop
@@ -241,11 +241,11 @@ function showResults() {
   const items = found.map((i, j) => el("li", { role: "option", id: `result-${j}`, "aria-selected": String(j === active), "data-protein": data.names[i],
     on: { mousedown: (event) => { event.preventDefault(); choose(j); }, mousemove: () => setActive(j) } },
   markOf(i, 14), el("span", {}, ...words(i)), el("span", { class: "where" }, terms(i).join(", "))));
-  if (near && q) items.unshift(el("li", { class: "told", role: "presentation" }, "No protein of this name here. Similar names:"));
+  if (near && q) items.unshift(el("li", { class: "told", role: "presentation" }, found.length ? "No protein of this name here. Similar names:" : "No protein of this name here."));
   if (rows.length > found.length) items.push(el("li", { class: "told", role: "presentation" }, `and ${(rows.length - found.length).toLocaleString("en")} more; type on`));
   list.replaceChildren(...items);
   open(Boolean(q));
-  if (q) $("said").textContent = near ? "No protein of this name; similar names are listed" : `${count(rows.length, "protein")} found`;
+  if (q) $("said").textContent = near ? (found.length ? "No protein of this name; similar names are listed" : "No protein of this name") : `${count(rows.length, "protein")} found`;
 }
 
 function open(on) {

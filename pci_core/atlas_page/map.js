@@ -38,7 +38,7 @@ const map = (() => {
   // --- view
   const screen = (i) => [xs[i] * view.k + view.x, ys[i] * view.k + view.y];
   const zoomed = () => view.k / fitted;
-  const radius = () => Math.min(8.5, Math.min(6.2, Math.max(2.3, 100 / Math.sqrt(n))) * zoomed() ** 0.38);
+  const radius = () => Math.min(8.5, Math.min(6.2, Math.max(2.3, Math.min(100 / Math.sqrt(n), Math.min(width, height) / 95))) * zoomed() ** 0.38);
 
   function fittedView() {
     let x0 = 1, x1 = -1, y0 = 1, y1 = -1;
