@@ -5,7 +5,7 @@ Where fractions are known at all: simulated cells, or a table with a column ``fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anndata
@@ -13,12 +13,16 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from pci_core.analysis.bootstrap import Interval, bootstrap
-from pci_core.analysis.multilocalization import SCORES, score
+from pci_core.analysis.multilocalization import SCORES, check_score, score
 from pci_core.errors import unknown_name
 from pci_core.folds import make_folds
+
+WAYS = (("both", "cells"), ("all", "cells"), ("both", "images"), ("both", "cells within images"))
+
+
+_FEWEST = 5  # cells or images: a rank correlation of fewer says nothing
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,31 @@ class Calibrated:
     n_cells: int
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Spearman's rank correlation; NaN where either has one value."""
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+class Ranks:
+    """Average ranks of drawn rows, sorted once: the bootstrap asks for them a thousand times."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        levels, self.code = np.unique(values, return_inverse=True)
+        self.n = len(levels)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the ranks of some rows among one another, from 1, ties shared."""
+        code = self.code[rows]
+        counts = np.bincount(code, minlength=self.n)
+        return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[code])
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return what gives Spearman's rank correlation of some rows; NaN where either has one value there."""
+    one, two = Ranks(a), Ranks(b)
+
+    def of_rows(rows: np.ndarray) -> float:
+        x, y = one(rows), two(rows)
+        x, y = x - x.mean(), y - y.mean()
+        size = np.sqrt((x @ x) * (y @ y))
+        return float(x @ y / size) if size > 0 else float("nan")
+
+    return of_rows
 
 
 def highest_spearman(truth: np.ndarray) -> float:
@@ -55,13 +79,24 @@ def highest_spearman(truth: np.ndarray) -> float:
     return float(np.sqrt(max(0.0, 1 - (ties**3 - ties).sum() / (n**3 - n)))) if n > 1 else float("nan")
 
 
-def agreement(scores: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def agreement(
+    scores: pd.DataFrame,
+    *,
+    names: Sequence[str] = tuple(SCORES),
+    ways: Sequence[tuple[str, str]] = WAYS,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Compare every score with the known fraction.
 
     Parameters
     ----------
     scores : DataFrame
         From `score`; rows without a known fraction are not looked at.
+    names : sequence of str
+        Which scores.
+    ways : sequence of (str, str)
+        Which of the ways to look at it, ``cells`` and ``of`` below.
     draws, seed : int
         Of the bootstrap, which draws whole units.
 
@@ -75,7 +110,7 @@ def agreement(scores: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.D
     """
     rows = []
     known = scores[np.isfinite(scores["fraction"])]
-    for cells, of in (("both", "cells"), ("all", "cells"), ("both", "images"), ("both", "cells within images")):
+    for cells, of in ways:
         part = known if cells == "all" else known[known["set"] == "both"]
         values = part[[*SCORES, "fraction", "unit"]]
         image = part["image"].to_numpy()
@@ -84,12 +119,12 @@ def agreement(scores: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.D
         elif of == "cells within images":
             inside = [*SCORES, "fraction"]
             values = values.assign(**{c: values[c] - values.groupby(image)[c].transform("mean") for c in inside})
-        if len(values) < 3 or np.ptp(values["fraction"]) < 1e-9:
+        if len(values) < _FEWEST or np.ptp(values["fraction"]) < 1e-9:
             continue
         truth, unit = values["fraction"].to_numpy(), values["unit"].to_numpy()
-        for name in SCORES:
+        for name in names:
             found = values[name].to_numpy()
-            interval = bootstrap(lambda i, s=found, t=truth: spearman(s[i], t[i]), unit, draws=draws, seed=seed)  # type: ignore[misc]
+            interval = bootstrap(spearman(found, truth), unit, draws=draws, seed=seed)
             counts = (highest_spearman(truth), len(values), len(part), interval.n_groups)
             rows.append((name, cells, of, interval.value, interval.low, interval.high, *counts))
     return pd.DataFrame(rows, columns=["score", "cells", "of", "spearman", "low", "high", "highest", "n", "n_cells", "n_units"])
@@ -119,8 +154,7 @@ def calibrate(
     Calibrated
         NaN where the fraction is known for cells of fewer than two units.
     """
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
+    check_score(name)
     if cells not in ("both", "all"):
         raise unknown_name("choice of cells", cells, ("both", "all"))
     part = scores[np.isfinite(scores["fraction"]) & ((scores["set"] == "both") | (cells == "all"))]
@@ -161,14 +195,14 @@ def told_apart(scores: pd.DataFrame, name: str = "ratio", *, draws: int = 1000, 
 
     The area under the ROC curve: 0.5 is guessing; above, cells of the second location have the higher scores.
     """
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
+    check_score(name)
     part = scores[scores["set"] != "both"]
-    s, second = part[name].to_numpy(), (part["set"] == "second").to_numpy()
+    ranks, second = Ranks(part[name].to_numpy()), (part["set"] == "second").to_numpy()
 
-    def area(i: np.ndarray) -> float:
-        n = int(second[i].sum())
-        return float((rankdata(s[i])[second[i]].sum() - n * (n + 1) / 2) / (n * (len(i) - n))) if 0 < n < len(i) else float("nan")
+    def area(rows: np.ndarray) -> float:
+        yes = second[rows]
+        n = int(yes.sum())
+        return float((ranks(rows)[yes].sum() - n * (n + 1) / 2) / (n * (len(rows) - n))) if 0 < n < len(rows) else float("nan")
 
     return bootstrap(area, part["unit"].to_numpy(), draws=draws, seed=seed)
 
@@ -207,8 +241,8 @@ def compare_sets(
     rows = []
     for features, adata in sets.items():
         for first, second in pairs:
-            found = agreement(score(adata, first, second, group=group, seed=seed), draws=draws, seed=seed)
-            found = found[(found["cells"] == cells) & (found["of"] == of) & found["score"].isin(scores)]
+            scored = score(adata, first, second, group=group, seed=seed)
+            found = agreement(scored, names=scores, ways=[(cells, of)], draws=draws, seed=seed)
             rows.append(found.assign(features=features, pair=f"{first} and {second}").rename(columns={"spearman": "value"}))
     return pd.concat(rows)[["features", "pair", "score", "value", "low", "high", "highest", "n_cells", "n_units"]].reset_index(drop=True)
 

@@ -36,6 +36,12 @@ _BLOCK = 8192
 _NO_PATTERN = ("dead", "diffuse")  # simulated cells that do not show their location
 
 
+def check_score(name: str) -> None:
+    """Raise `UnknownNameError` unless a score of that name is among `SCORES`."""
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
+
+
 def parse_pairs(text: str) -> list[tuple[str, str]]:
     """Read pairs of locations: ``"Cytosol|Nucleoplasm,Nucleoli|Nucleoplasm"``.
 
@@ -100,7 +106,7 @@ def members(obs: pd.DataFrame, first: str, second: str, label: str = "location")
     out = np.array([named.get(t, "") for t in terms], dtype="<U6")
     counts = [int((out == s).sum()) for s in SETS]
     if min(counts) < 2:
-        held = [f"'{p.first}|{p.second}' ({p.n_both:,} cells)" for p in pairs_of(obs, label).head(12).itertuples(index=False)]
+        held = [f"'{p.first}|{p.second}' ({p.n_both:,} cells)" for p in pairs_of(obs, label).head(6).itertuples(index=False)]
         have = f"Pairs that it has: {', '.join(held)}" if held else "It has no cells of two locations that also occur alone"
         raise AnalysisNeedsError(
             f"multi-localization of '{first}' and '{second}' needs at least two cells of each alone and of both together; column "
@@ -110,7 +116,7 @@ def members(obs: pd.DataFrame, first: str, second: str, label: str = "location")
 
 
 def find_unit(obs: pd.DataFrame, sets: np.ndarray, group: str = "") -> tuple[np.ndarray, str]:
-    """Choose what is left out, divided into folds and drawn whole: proteins, or images where there are too few.
+    """Choose what is left out, divided into folds and drawn whole: proteins; images or fields where a location has one protein.
 
     Parameters
     ----------
@@ -124,24 +130,23 @@ def find_unit(obs: pd.DataFrame, sets: np.ndarray, group: str = "") -> tuple[np.
     Returns
     -------
     codes, name : ndarray of int, str
-        (cells,) and ``"protein"`` or ``"image"``.
+        (cells,) and ``"protein"``, ``"image"`` or ``"field"``.
 
     Raises
     ------
     AnalysisNeedsError
-        All cells of one location alone are of a single image, so that leaving it out leaves no mean.
+        All cells of one location alone are of a single field, so that leaving it out leaves no mean.
     """
-    require(obs, "image", *([group] if group else []))
-    ways = {"image": shared(obs, "image", *([group] if group else []))}
-    if "protein" in obs and (label_text(obs["protein"])[sets != ""] != "").all():
-        ways = {"protein": shared(obs, "protein", "image", *([group] if group else [])), **ways}
-    for wanted in (SETS, SETS[:2]):
-        for name, codes in ways.items():
-            if all(len(np.unique(codes[sets == s])) > 1 for s in wanted):
+    more = [group] if group else []
+    require(obs, "image", *more)
+    for name, columns in (("protein", ["protein", "image", *more]), ("image", ["image", *more]), ("field", ["field"])):
+        if name in obs and (label_text(obs[name])[sets != ""] != "").all():
+            codes = shared(obs, *columns)
+            if all(len(np.unique(codes[sets == s])) > 1 for s in SETS[:2]):
                 return codes, name
     raise AnalysisNeedsError(
-        "multi-localization needs cells of at least two images for each location alone, so that a cell's own image can be left out; "
-        "take a location with more images, or another recipe."
+        "multi-localization needs cells of at least two images or fields for each location alone, so that a cell's own can be left "
+        "out; take a location with more images, or another recipe."
     )
 
 
@@ -324,7 +329,7 @@ def _best_shrinkage(x: np.ndarray, second: np.ndarray, units: np.ndarray, seed: 
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str], name: str = "ratio") -> pd.DataFrame:
-    """Return mean and standard deviation of the score (supplementary data 2), cells of both locations only.
+    """Return mean and standard deviation of the score `name` (supplementary data 2), cells of both locations only.
 
     Parameters
     ----------
@@ -332,8 +337,6 @@ def summary(scores: pd.DataFrame, by: Sequence[str], name: str = "ratio") -> pd.
         From `score`.
     by : sequence of str
         E.g. ``["protein", "cell_line"]`` or ``["image"]``; columns that the table lacks are not used.
-    name : str
-        Which of `SCORES`.
 
     Returns
     -------
@@ -341,8 +344,7 @@ def summary(scores: pd.DataFrame, by: Sequence[str], name: str = "ratio") -> pd.
         `by`, ``mean, sd, n_cells, n_images`` and, where known, ``fraction_mean, fraction_sd``; lowest mean first. The standard
         deviation is that of a sample, NaN of a single cell.
     """
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
+    check_score(name)
     keys = [c for c in by if c in scores] or ["image"]
     both = scores[scores["set"] == "both"]
     grouped = both.groupby(keys, sort=True)
@@ -362,8 +364,6 @@ def examples(scores: pd.DataFrame, n: int = 4, name: str = "ratio", least: int =
         From `score`.
     n : int
         How many, fewer where there are fewer.
-    name : str
-        Which of `SCORES`.
     least : int
         Cells an image must have to be shown, where any has so many.
 

@@ -25,7 +25,7 @@ from pci_core.analysis import multilocalization
 from pci_core.analysis.clusters import cut
 from pci_core.analysis.knn import standardise
 from pci_core.analysis.selection import label_text, require
-from pci_core.analysis.trees import Tree, grow
+from pci_core.analysis.trees import LINKAGES, Tree, grow
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
 
 SCORES = {
@@ -39,6 +39,14 @@ NEIGHBOURS = 15
 LEAST = 5  # cells of an image, as the paper's filter
 _LEVEL = 0.5  # shrinkage of the common covariance: no direction in which hardly any cell varies is blown up
 _DRAWS = 10
+
+
+def check_choices(name: str, linkage: str = "ward") -> None:
+    """Raise `UnknownNameError` unless there are such a score and such a linkage."""
+    if name not in SCORES:
+        raise unknown_name("score", name, SCORES)
+    if linkage not in LINKAGES:
+        raise unknown_name("linkage", linkage, LINKAGES)
 
 
 def image_scores(adata: anndata.AnnData, *, neighbours: int = NEIGHBOURS, least: int = LEAST) -> pd.DataFrame:
@@ -150,12 +158,18 @@ def _direction(x: np.ndarray) -> tuple[float, float]:
     return float(size[0] ** 2 / total), float(((a**3).mean() ** 2 + 1) / (a**4).mean())
 
 
+def _share(x: np.ndarray) -> float:
+    x = x - x.mean(0)
+    products = x @ x.T if len(x) <= x.shape[1] else x.T @ x
+    return float(np.linalg.eigvalsh(products)[-1] / max(np.trace(products), np.finfo(float).tiny))
+
+
 def _usual_share(levelled: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the share of one direction among as many cells of any images as each image has: (images,)."""
     rng, usual = np.random.default_rng(0), {}
     for n in np.unique(counts):
-        drawn = [rng.choice(len(levelled), int(n), replace=len(levelled) < n) for _ in range(_DRAWS)]
-        usual[n] = np.mean([_direction(levelled[rows])[0] for rows in drawn])
+        drawn = [rng.choice(len(levelled), int(n), replace=False) for _ in range(_DRAWS)]
+        usual[n] = np.mean([_share(levelled[rows]) for rows in drawn])
     return np.maximum([usual[n] for n in counts], np.finfo(float).tiny)
 
 
@@ -169,8 +183,7 @@ def protein_scores(images: pd.DataFrame, name: str = "combined") -> pd.DataFrame
     UnknownNameError
         No such score.
     """
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
+    check_choices(name)
     by = "protein" if "protein" in images else "image"
     grouped = images.groupby(by, sort=True)
     out = grouped[list(SCORES)].mean().assign(n_images=grouped.size(), n_cells=grouped["n_cells"].sum())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anndata
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.metrics import adjusted_rand_score
 
 from pci_core.analysis.bootstrap import Interval, bootstrap
+from pci_core.analysis.fractions import Ranks
 from pci_core.analysis.selection import label_text, require
 from pci_core.analysis.trees import grow
 from pci_core.analysis.variability import SCORES, branches, image_scores, protein_scores, standardised
@@ -105,7 +105,7 @@ def detection(
             if yes.all() or not yes.any():
                 continue
             ap = bootstrap(lambda i, a=s, b=yes: _precision(b[i], a[i]), np.arange(len(s)), draws=draws, seed=seed)  # type: ignore[misc]
-            roc = bootstrap(lambda i, a=s, b=yes: _area(b[i], a[i]), np.arange(len(s)), draws=draws, seed=seed)  # type: ignore[misc]
+            roc = bootstrap(_area(yes, s), np.arange(len(s)), draws=draws, seed=seed)
             row = (name, kind, ap.value, ap.low, ap.high, roc.value, roc.low, roc.high, yes.mean(), int(yes.sum()), len(yes))
             rows.append(row)
     columns = ["score", "kind", "ap", "low", "high", "auroc", "auroc_low", "auroc_high", "chance", "n_variable", "n_proteins"]
@@ -143,11 +143,16 @@ def _precision(yes: np.ndarray, s: np.ndarray) -> float:
     return float((np.diff(found, prepend=0) * found / (ends + 1)).sum() / found[-1])
 
 
-def _area(yes: np.ndarray, s: np.ndarray) -> float:
-    n = int(yes.sum())
-    if not 0 < n < len(yes):
-        return float("nan")
-    return float((rankdata(s)[yes].sum() - n * (n + 1) / 2) / (n * (len(yes) - n)))
+def _area(yes: np.ndarray, s: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return what gives the area under the ROC curve of some rows."""
+    ranks = Ranks(s)
+
+    def of_rows(rows: np.ndarray) -> float:
+        found = yes[rows]
+        n = int(found.sum())
+        return float((ranks(rows)[found].sum() - n * (n + 1) / 2) / (n * (len(rows) - n))) if 0 < n < len(rows) else float("nan")
+
+    return of_rows
 
 
 def chosen_on_half(scores: pd.DataFrame, truth: pd.Series, *, splits: int = 200, seed: int = 0) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pci_core.analysis.multilocalization import SCORES
+from pci_core.analysis.multilocalization import SCORES, check_score
 from pci_core.errors import CellTableError, unknown_name
 from pci_core.plots import style
 
@@ -27,8 +27,7 @@ _TRUTHS = {
 
 
 def _check(scores: pd.DataFrame, name: str) -> None:
-    if name not in SCORES:
-        raise unknown_name("score", name, SCORES)
+    check_score(name)
     if not len(scores):
         raise CellTableError("no scored cell to draw.")
 
