@@ -7,7 +7,6 @@ to the query decides. Standing side by side in the picture of a dendrogram means
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,11 +142,10 @@ def find(names: Sequence[str], query: str | Sequence[str]) -> np.ndarray:
         same = [i for i, n in enumerate(names) if n == name] or np.atleast_1d(upper.get(name.upper(), [])).tolist()
         if len(same) != 1:
             if name == PAPER_QUERY:
-                near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or sorted(names)[:5]
+                held = ", ".join(sorted(names)[:5])
                 raise AnalysisNeedsError(
                     f"the search starts from a known protein, {PAPER_QUERY} by default, which is not among these {len(names)} "
-                    f"(there is e.g. {', '.join(near)}). Give the name of one of yours and the term to score, e.g. "
-                    f"-p query '{near[0]}' -p term 'Nucleoli'."
+                    f"(there is e.g. {held}). Give one of yours and the location to score: -p query NAME -p term LOCATION."
                 )
             raise unknown_name("query protein", name, sorted(names, key=lambda n: n.upper() != name.upper()))
         out += [i for i in same if i not in out]
