@@ -354,7 +354,8 @@ def _data(proteins: anndata.AnnData, crops: Crops, facts: Facts, table: pd.DataF
         schemes.append({"key": "location", "label": "Location", "classes": terms, "codes": [[code[t] for t in own] for own in locations]})
     cluster = proteins.obs["cluster"].to_numpy(int)
     about = [_cluster_name(c, np.flatnonzero(cluster == c), locations) for c in range(1, cluster.max() + 1)]
-    schemes.append({"key": "cluster", "label": "Cluster", "classes": about, "codes": [[int(c) - 1] if c else [] for c in cluster]})
+    if about or not schemes:
+        schemes.append({"key": "cluster", "label": "Cluster", "classes": about, "codes": [[int(c) - 1] if c else [] for c in cluster]})
     lines: list[str] = []
     if "cell_lines" in proteins.obsm:
         counts = proteins.obsm["cell_lines"]

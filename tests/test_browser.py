@@ -151,6 +151,14 @@ def test_small_windows_hold_all_of_it(shown: Page, size: tuple[int, int]) -> Non
     assert shown.run("document.getElementById('legend').offsetHeight") > 100
 
 
+@pytest.mark.parametrize("location", ["l", ""])
+def test_few_proteins_without_clusters(page: Page, tmp_path: Path, location: str) -> None:
+    text = made_up_atlas(tmp_path / "cells", [f"P{i}" for i in range(5)], lines=1, location=location, clusters=False)[0]
+    (tmp_path / "atlas.html").write_text(text, encoding="utf-8")
+    assert check_atlas(page, tmp_path / "atlas.html", 5) == []
+    assert page.run("atlas.data.schemes.map((s) => s.key)") == (["location"] if location else ["cluster"])
+
+
 def test_hostile_names_stay_names(page: Page, tmp_path: Path) -> None:
     (tmp_path / "atlas.html").write_text(made_up_atlas(tmp_path / "cells", HOSTILE)[0], encoding="utf-8")
     page.goto(tmp_path / "atlas.html")

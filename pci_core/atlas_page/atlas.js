@@ -40,12 +40,12 @@ const ui = {
       map.drawOver();
       if (i >= 0) {
         const where = terms(i).join(", ") || (schemeOf("location") ? "no location" : "");
-        const cluster = schemeOf("cluster").codes[i];
+        const cluster = schemeOf("cluster")?.codes[i], told = cluster ? (cluster.length ? `cluster ${cluster[0] + 1} · ` : "in no cluster · ") : "";
         $("tip").replaceChildren(
           el("div", { class: "pair" }, tile(i, 0, 0, true), tile(i, 0, 1, false)),
           el("strong", {}, data.names[i]),
           el("div", {}, where),
-          el("div", { class: "sub" }, `${cluster.length ? `cluster ${cluster[0] + 1}` : "in no cluster"} · ${count(data.n_cells[i], data.simulated ? "simulated cell" : "cell")}`));
+          el("div", { class: "sub" }, `${told}${count(data.n_cells[i], data.simulated ? "simulated cell" : "cell")}`));
       }
       $("tip").hidden = i < 0;
     }
@@ -108,7 +108,7 @@ function fullPanel(i) {
     el("div", { class: "title" }, markOf(i, 20), el("h2", {}, name),
       el("button", { type: "button", id: "close", "aria-label": "Close this protein", title: "Close (Esc)", on: { click: () => ui.select(-1) } }, "×")),
     el("div", { class: "chips" }, ...chips),
-    el("p", { class: "row" }, cluster.codes[i].length ? cluster.classes[cluster.codes[i][0]] : "In no cluster"),
+    cluster && el("p", { class: "row" }, cluster.codes[i].length ? cluster.classes[cluster.codes[i][0]] : "In no cluster"),
     el("p", { class: "row" }, el("b", {}, count(data.n_cells[i], "cell")), data.lines ? `: ${data.lines[i].map(([l, k]) => `${data.line_names[l]} (${k})`).join(", ")}` : ""),
   ];
   const madeUp = data.simulated && /^SIM[A-Z]*\d+$/.test(name);
@@ -140,7 +140,7 @@ function fullPanel(i) {
     el("span", { class: "who" }, markOf(j, 12), el("span", {}, data.names[j])),
     el("div", { class: "where" }, terms(j).join(", ") || "\u00a0"),
     el("div", { class: "far" }, el("i", { style: `width:${Math.min(100, far[rank] * 100)}%` }))))))));
-  return out;
+  return out.filter(Boolean);
 }
 
 // --- legend
@@ -339,7 +339,7 @@ const about = [
   data.simulated ? `The cells are simulated${data.atlas ? "; gene names are real, the pictures are drawn" : ""}. What they show holds for simulated cells.` : "The cells are real.",
   `Recipe ${data.recipe}. Features: ${data.features}, ${data.n_features} of them, averaged over the cells of each protein, centred and scaled to unit variance.`,
   `Map: UMAP (McInnes et al. 2018) with ${data.map.n_neighbors} neighbours${data.map.n_neighbors < 20 ? " (all other proteins, since there are so few)" : ""}, min_dist ${data.map.min_dist}, seed ${data.map.seed}. It keeps neighbourhoods; distances between far groups, and sizes and densities of groups, mean little. Nearest neighbours are searched in the features, not on the map.`,
-  `Clusters: ${data.map.linkage} linkage, ${data.map.metric} distance, cut by excess of mass into clusters of at least ${data.map.min_size} proteins.`,
+  `Clusters: ${data.map.linkage} linkage, ${data.map.metric} distance, cut by excess of mass into clusters of at least ${data.map.min_size} proteins${schemeOf("cluster") ? "" : "; the rule found none"}.`,
   `Crops: drawn at random from as many images as possible, each stretched to its own range and compressed; for looking at, not for measuring.`,
   `Keys: / search, arrows and + − 0 on the map, ↑ ↓ in lists, Esc back.`,
 ];

@@ -78,7 +78,7 @@ const map = (() => {
 
   function reveal(i) { // pan only where the protein would be hard to see
     const [x, y] = screen(i);
-    if (x > width * 0.08 && x < width * 0.92 && y > height * 0.08 && y < height * 0.92) return redraw();
+    if (x > 24 && x < width - 24 && y > 24 && y < height - 24) return redraw();
     fly({ k: view.k, x: view.x + width / 2 - x, y: view.y + height / 2 - y });
   }
 
