@@ -17,7 +17,6 @@ from scipy.special import expit
 from pci_core.analysis.bootstrap import Interval, bootstrap
 from pci_core.analysis.multilocalization import SCORES, check_score, score
 from pci_core.errors import unknown_name
-from pci_core.folds import make_folds
 
 WAYS = (("both", "cells"), ("all", "cells"), ("both", "images"), ("both", "cells within images"))
 
@@ -163,7 +162,8 @@ def calibrate(
     if n_units < 2:
         none = Interval(np.nan, np.nan, np.nan, n_units)
         return Calibrated(np.nan, none, none, len(part))
-    fold = make_folds((truth > np.median(truth)).astype(np.int64), unit, n=min(folds, n_units), seed=seed)
+    codes = np.unique(unit, return_inverse=True)[1]
+    fold = (np.random.default_rng(seed).permutation(n_units) % min(folds, n_units))[codes]
     told, guessed = np.empty(len(s)), np.empty(len(s))
     for f in np.unique(fold):
         train, test = fold != f, fold == f

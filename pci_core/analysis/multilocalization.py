@@ -17,12 +17,11 @@ from collections.abc import Callable, Sequence
 import anndata
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
+from pci_core.analysis.discriminant import crossed
 from pci_core.analysis.knn import standardise
 from pci_core.analysis.selection import label_text, require, shared
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
-from pci_core.folds import make_folds
 
 SCORES = {
     "paper": "distance ratio as in the paper",
@@ -31,7 +30,6 @@ SCORES = {
     "discriminant": "linear discriminant of the cells alone (ours)",
 }
 SETS = ("first", "second", "both")
-SHRINKAGES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)  # towards equal variances in all directions
 _BLOCK = 8192
 _NO_PATTERN = ("dead", "diffuse")  # simulated cells that do not show their location
 
@@ -224,7 +222,7 @@ def score(
     out["paper"] = _ratio(x, *own.of_all(len(x)))
     out["ratio"] = _in_blocks(_ratio, x, own)
     out["projection"] = _in_blocks(_position, x, own)
-    out["discriminant"] = _discriminant(x, sets, units, seed)
+    out["discriminant"] = crossed(x, sets == "second", sets != "both", units, seed)
     out["fraction"] = known_fraction(obs, first, second)[rows]
     out.attrs |= {"unit": name, "first": first, "second": second}
     return out.set_index("cell_id")
@@ -265,64 +263,6 @@ def _position(x: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
 def _in_blocks(what: Callable[..., np.ndarray], x: np.ndarray, own: _Means) -> np.ndarray:
     parts = [slice(i, i + _BLOCK) for i in range(0, len(x), _BLOCK)]
     return np.concatenate([what(x[p], *own.without_own(p)) for p in parts])
-
-
-def discriminants(x: np.ndarray, second: np.ndarray, shrinkages: Sequence[float]) -> np.ndarray:
-    """Return the direction that tells two sets of cells apart, for each shrinkage of their covariance: (shrinkages, features).
-
-    Fisher's linear discriminant with both sets given equal weight; the covariance within them is mixed with
-    that of equal variances, ``(1 - s) C + s trace(C) / features``.
-
-    Parameters
-    ----------
-    x : ndarray
-        (cells, features) float64.
-    second : ndarray of bool
-        (cells,) which cells are of the second set.
-    shrinkages : sequence of float
-        Above 0, up to 1.
-    """
-    means = [x[~second].mean(0), x[second].mean(0)]
-    within = np.concatenate(
-        [(x[mask] - m) / np.sqrt(2 * mask.sum()) for mask, m in zip((~second, second), means, strict=True)]
-    )  # its product with itself is the mean of the two covariances
-    _, singular, axes = np.linalg.svd(within, full_matrices=False)
-    variance, apart = singular**2, means[1] - means[0]
-    mean = max(variance.sum() / x.shape[1], np.finfo(np.float64).tiny)
-    along = axes @ apart
-    rest = apart - axes.T @ along  # directions in which neither set varies
-    return np.stack([axes.T @ (along / ((1 - s) * variance + s * mean)) + rest / (s * mean) for s in shrinkages])
-
-
-def _discriminant(x: np.ndarray, sets: np.ndarray, units: np.ndarray, seed: int) -> np.ndarray:
-    """Score each cell along a discriminant fitted on cells alone of other units; -1 and 1 are the two means there."""
-    out = np.empty(len(x))
-    fold = make_folds((sets == "second").astype(np.int64), units, seed=seed)
-    for f in np.unique(fold):
-        train = (fold != f) & (sets != "both")
-        second = sets[train] == "second"
-        if second.all() or not second.any():
-            raise AnalysisNeedsError("a location alone has too few images for the discriminant: one fold holds all of them.")
-        seen, codes = x[train], units[train]
-        direction = discriminants(seen, second, [_best_shrinkage(seen, second, codes, seed)])[0]
-        one, two = seen[~second].mean(0), seen[second].mean(0)
-        out[fold == f] = 2 * (x[fold == f] - (one + two) / 2) @ direction / ((two - one) @ direction)
-    return out
-
-
-def _best_shrinkage(x: np.ndarray, second: np.ndarray, units: np.ndarray, seed: int) -> float:
-    """Choose the shrinkage that best tells apart held-out cells of one location alone (area under the ROC curve)."""
-    inner = make_folds(second.astype(np.int64), units, seed=seed)
-    found = np.zeros((len(SHRINKAGES), len(x)))
-    for f in np.unique(inner):
-        train = inner != f
-        if second[train].all() or not second[train].any():
-            return 0.5
-        directions = discriminants(x[train], second[train], SHRINKAGES)
-        one, two = x[train][~second[train]].mean(0), x[train][second[train]].mean(0)
-        found[:, ~train] = directions @ (x[~train] - (one + two) / 2).T / (directions @ (two - one))[:, None]
-    ranks = rankdata(found, axis=1)[:, second].sum(1)
-    return SHRINKAGES[int(ranks.argmax())]
 
 
 # --- proteins and images
