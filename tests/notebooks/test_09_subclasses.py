@@ -62,11 +62,6 @@ def test_a_location_that_is_not_there(own_recipe: Path, tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
-def test_without_locations_it_does_not_begin(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Exception, match="09_subclasses needs the column 'location'"):
-        execute(own_recipe, tmp_path, monkeypatch)
-
-
 def test_a_misspelt_parameter_stops_it_at_once(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="unknown parameter 'locations'. Did you mean location"):
         execute(own_recipe, tmp_path, monkeypatch, locations="Golgi")
