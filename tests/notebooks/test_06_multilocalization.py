@@ -1,0 +1,60 @@
+"""Notebook 06 runs from the first cell to the last on a user's own small recipe with two locations, and stops where it must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+TEMPLATE = Path(__file__).parents[2] / "notebooks" / "06_multilocalization.ipynb"
+
+
+def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
+    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
+    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    done = papermill.execute_notebook(
+        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
+    )
+    return dict(done)
+
+
+@pytest.fixture
+def two_locations(own_recipe: Path) -> Path:
+    """The made-up recipe with eight images: two of each location alone, four of both with known fractions."""
+    table = pd.read_csv(own_recipe.parent / "fields.csv")
+    again = table.assign(**{c: "again_" + table[c] for c in ("field", "image", "protein")})
+    both = pd.concat([table, again], ignore_index=True)
+    order = {image: i for i, image in enumerate(dict.fromkeys(both["image"]))}
+    both["location"] = both["image"].map(lambda i: ("Inside", "outside", "Inside;Outside", "Inside;Outside")[order[i] % 4])
+    both["fraction_outside"] = both["image"].map(lambda i: (0.0, 1.0, 0.25, 0.75)[order[i] % 4])
+    both["protein"] = ""
+    both.to_csv(own_recipe.parent / "fields.csv", index=False)
+    return own_recipe
+
+
+@pytest.mark.slow
+def test_it_runs_to_the_end(two_locations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = execute(two_locations, tmp_path, monkeypatch, features="pixels", pairs="inside|outside", compare="classic", draws=20)
+    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 5  # violins, crops, agreement, fraction, feature sets
+    folder = tmp_path / "runs" / "own"
+    scores = pd.read_parquet(folder / "tables" / "06_multilocalization_pixels_scores.parquet")
+    assert scores["what"].str.contains("Spearman, cells of both, discriminant").any() and (scores["n_cells"] == 32).all()
+    proteins = pd.read_csv(folder / "tables" / "06_multilocalization_pixels_by_protein.csv")
+    assert set(proteins["fraction_mean"]) == {0.25, 0.75} and len(proteins) == 4
+    assert (folder / "figures" / "06_multilocalization_pixels_violins_inside_and_outside.svg").is_file()
+
+
+@pytest.mark.slow
+def test_a_pair_that_is_not_there_names_those_that_are(two_locations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match=r"'Cytosol' and 'Nucleoplasm'.*-p pairs 'First\|Second'"):
+        execute(two_locations, tmp_path, monkeypatch, features="pixels")
+
+
+@pytest.mark.slow
+def test_a_wrong_score_stops_it_before_any_feature(two_locations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Exception, match="unknown score 'ration'. Did you mean ratio"):
+        execute(two_locations, tmp_path, monkeypatch, score="ration")
+    assert not (tmp_path / "runs" / "own" / "features").exists()
