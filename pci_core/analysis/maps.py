@@ -94,6 +94,16 @@ def shown_classes(labels: Sequence[str] | np.ndarray, most: int = 34) -> np.ndar
     return np.where(np.isin(text.astype(str), kept), text, "").astype(str)
 
 
+def require_proteins(proteins: Sequence[str] | pd.Index | pd.Series, n_neighbors: int) -> None:
+    """Raise `AnalysisNeedsError` unless there are more proteins than neighbours on a map; empty names do not count."""
+    n = len(set(map(str, proteins)) - {""})
+    if n <= n_neighbors:
+        raise AnalysisNeedsError(
+            f"a map with {n_neighbors} neighbours needs more than {n_neighbors} proteins, found {n}. "
+            "Choose a smaller n_neighbors, or take more proteins."
+        )
+
+
 def lay_out(means: anndata.AnnData, *, n_neighbors: int = 20, min_dist: float = 0.3, seed: int = 0) -> np.ndarray:
     """Lay proteins out in a plane by UMAP, with the paper's parameters for proteins: (proteins, 2) float32.
 
@@ -102,11 +112,7 @@ def lay_out(means: anndata.AnnData, *, n_neighbors: int = 20, min_dist: float = 
     AnalysisNeedsError
         No more proteins than neighbours.
     """
-    if means.n_obs <= n_neighbors:
-        raise AnalysisNeedsError(
-            f"a map with {n_neighbors} neighbours needs more than {n_neighbors} proteins, found {means.n_obs}. "
-            "Choose a smaller n_neighbors, or take more proteins."
-        )
+    require_proteins(means.obs_names, n_neighbors)
     return umap(means, n_neighbors=n_neighbors, min_dist=min_dist, seed=seed)
 
 
