@@ -161,7 +161,7 @@ def _label(recipe: Recipe, table: pd.DataFrame) -> str:
     return next((c for c in fit if (table[c].astype(str) != "").any()), "")
 
 
-def lay_out(cells: anndata.AnnData, *, label: str = "location", seed: int = 0, min_size: int = 5) -> anndata.AnnData:
+def lay_out(cells: anndata.AnnData, *, label: str = "location", seed: int = 0, min_size: int = 3) -> anndata.AnnData:
     """Average the cells of each protein, lay the proteins out in a plane, cluster them and find their nearest neighbours.
 
     Parameters
@@ -208,7 +208,8 @@ def lay_out(cells: anndata.AnnData, *, label: str = "location", seed: int = 0, m
     usual = float(np.median(np.linalg.norm(x[pairs[0]] - x[pairs[1]], axis=1)))
     proteins.obsm["neighbours"] = near
     proteins.obsm["distances"] = np.stack([np.linalg.norm(x[near[:, j]] - x, axis=1) for j in range(near.shape[1])], 1) / (usual or 1.0)
-    tree = trees.grow(x, list(proteins.obs_names))
+    metric = "correlation" if proteins.n_vars > 2 and np.ptp(x, axis=1).all() else "euclidean"  # as in notebook 04, where there is one
+    tree = trees.grow(x, list(proteins.obs_names), metric=metric)
     size = min(min_size, n)
     proteins.obs["cluster"] = clusters.cut(tree, min_size=size)
     own = cells.obs.assign(**{c: cells.obs[c].astype(str) for c in ("protein", "cell_line", "ensembl", label) if c in cells.obs})

@@ -111,7 +111,7 @@ def no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
 def laid_out() -> Iterator[anndata.AnnData]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(atlas.embed, "umap", flat)
-        yield atlas.lay_out(clouds())
+        yield atlas.lay_out(clouds(), min_size=5)
 
 
 # --- proteins
