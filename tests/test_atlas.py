@@ -57,7 +57,7 @@ def made_up_atlas(
     proteins.obsm["neighbours"], proteins.obsm["distances"] = near, np.tile([0.2, 0.3, 0.4], (n, 1))
     counts = pd.crosstab(dataset.table["protein"], dataset.table["cell_line"]).loc[names]
     proteins.obsm["cell_lines"] = pd.DataFrame(counts.to_numpy(), index=names, columns=list(counts))
-    proteins.uns["map"] = {"n_neighbors": 5, "min_dist": 0.3, "seed": 0, "linkage": "average", "metric": "euclidean", "min_size": 5}
+    proteins.uns["map"] = {"n_neighbors": 5, "min_dist": 0.3, "seed": 0, "linkage": "average", "metric": "correlation", "min_size": 5}
     facts = atlas.Facts("Made-up <cells>", "made-up", "PCI conv3", simulated, organism, CHANNELS, 16.0, 32)
     return atlas.page(proteins, atlas.cut_crops(dataset, names, plans=[(2, 32, 75)]), facts, dataset.table), dataset
 
@@ -138,7 +138,7 @@ def test_clusters_map_and_settings(laid_out: anndata.AnnData) -> None:
         "min_dist": 0.3,
         "seed": 0,
         "linkage": "average",
-        "metric": "euclidean",
+        "metric": "correlation",
         "min_size": 5,
     }
 
