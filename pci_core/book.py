@@ -228,5 +228,6 @@ def _add_atlas(made: Path, root: Path, recipe: str) -> None:
         print(f"{ATLAS}: left out: {needs}", flush=True)
         text = html.escape(str(needs))
         write_text(
-            made / ATLAS, f"<!doctype html><html lang='en'><meta charset='utf-8'><title>No atlas</title><p>Left out: {text}</p></html>\n"
+            made / ATLAS,
+            f"<!doctype html><html lang='en' data-left-out='yes'><meta charset='utf-8'><title>No atlas</title><p>Left out: {text}</p></html>\n",
         )
