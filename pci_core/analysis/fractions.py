@@ -162,8 +162,7 @@ def calibrate(
     if n_units < 2:
         none = Interval(np.nan, np.nan, np.nan, n_units)
         return Calibrated(np.nan, none, none, len(part))
-    codes = np.unique(unit, return_inverse=True)[1]
-    fold = (np.random.default_rng(seed).permutation(n_units) % min(folds, n_units))[codes]
+    fold = _deal(truth, unit, min(folds, n_units), seed)
     told, guessed = np.empty(len(s)), np.empty(len(s))
     for f in np.unique(fold):
         train, test = fold != f, fold == f
@@ -173,6 +172,19 @@ def calibrate(
     error = bootstrap(lambda i: float(off[i].mean()), unit, draws=draws, seed=seed)
     guess = bootstrap(lambda i: float(by_mean[i].mean()), unit, draws=draws, seed=seed)
     return Calibrated(_scale(s, truth), error, guess, len(part))
+
+
+def _deal(truth: np.ndarray, unit: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Deal whole units out to folds in the order of their mean fraction, so that every fold has low and high ones: (cells,)."""
+    names, codes = np.unique(unit, return_inverse=True)
+    mean = np.bincount(codes, truth) / np.bincount(codes)
+    rng = np.random.default_rng(seed)
+    order = np.lexsort((rng.random(len(names)), mean))
+    fold = np.empty(len(names), np.int64)
+    for start in range(0, len(names), folds):
+        part = order[start : start + folds]
+        fold[part] = rng.permutation(folds)[: len(part)]
+    return fold[codes]
 
 
 def calibrations(scores: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
