@@ -226,8 +226,5 @@ def _add_atlas(made: Path, root: Path, recipe: str) -> None:
         shutil.copyfile(atlas.make(Run(recipe, _runs(root), quiet=True)), made / ATLAS)
     except AnalysisNeedsError as needs:
         print(f"{ATLAS}: left out: {needs}", flush=True)
-        text = html.escape(str(needs))
-        write_text(
-            made / ATLAS,
-            f"<!doctype html><html lang='en' data-left-out='yes'><meta charset='utf-8'><title>No atlas</title><p>Left out: {text}</p></html>\n",
-        )
+        head = "<!doctype html><html lang='en' data-left-out='yes'><meta charset='utf-8'><title>No atlas</title>"
+        write_text(made / ATLAS, f"{head}<p>Left out: {html.escape(str(needs))}</p></html>\n")
