@@ -78,6 +78,47 @@ def neighbours() -> list[str]:
     ]
 
 
+STEPS = {
+    "grow_correlation": "dendrogram, correlation distances",
+    "scipy_correlation": "the same by scipy's `pdist` and `linkage`",
+    "grow_euclidean": "dendrogram, Euclidean distances",
+    "scipy_euclidean": "the same by scipy's `pdist` and `linkage`",
+    "cut": "clusters cut out by the rule",
+    "heat_map": "heat map as PNG and SVG",
+    "enrichment": "enrichment in as many terms as GO's cellular components",
+}
+
+
+def proteome() -> list[str]:
+    """Return the section on analyses at the size of the paper's proteome."""
+    found, atlas = load("clustering"), load("atlas")
+    rows = {r["step"]: r for r in found["runs"] if r["step"] in STEPS and r["repeat"] == 0}
+    marks, pictures = atlas["browser"]["marks"], atlas["browser"]["pictures"]
+    wall = {k: v[0] for k, v in atlas["seconds_wall_and_processor"].items()}
+    return [
+        "## Twelve thousand proteins",
+        "",
+        f"{found['proteins']:,} made-up proteins of {found['features']} features, the paper's size, one process a step on one thread; "
+        f"{found['load_before']:.1f} processes wanted the {found['cores']} cores before the start. Optimal leaf ordering is off above "
+        "1,500 proteins. `python benchmarks/clustering.py`",
+        "",
+        "| | processor, s | wall, s | peak, MiB |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {told} | {rows[step]['processor_seconds']:.1f} | {rows[step]['seconds']:.1f} | {rows[step]['peak_mb']:,.0f} |"
+            for step, told in STEPS.items()
+        ),
+        "",
+        f"The protein atlas of {atlas['proteins']:,} made-up proteins: map, clusters and neighbours "
+        f"{wall['map, clusters, neighbours']:.0f} s, crops {wall['crops']:.0f} s (wall; {atlas['load_before']:.1f} processes wanted the "
+        f"cores), {atlas['page_mb']:.0f} MB, peak {atlas['peak_mb']:,.0f} MB. In headless Chromium without a graphics card it is usable "
+        f"after {atlas['browser']['usable_s']:.1f} s; a frame takes {marks['frame_ms']:.0f} ms with all marks in view and "
+        f"{pictures['frame_ms']:.0f} ms zoomed in to pictures. "
+        "`python benchmarks/bench_atlas.py`",
+        "",
+    ]
+
+
 def page() -> str:
     """Return the page as Markdown."""
     speed, memory, kills, cells = load("throughput"), load("memory"), load("kill_resume"), load("segmentation")
@@ -115,6 +156,7 @@ def page() -> str:
         *(f"| {MEASURED[k]} | {' | '.join(number(k, v[w]) for w in ('median', 'min', 'max'))} |" for k, v in summary.items()),
         "",
         *neighbours(),
+        *proteome(),
         "## Memory",
         "",
         "Peak resident memory of a process that trains or extracts, at two data set sizes ten times apart. `python "

@@ -76,15 +76,18 @@ def cards_page() -> str:
         "",
         ":::{admonition} Takeaways",
         ":class: tip",
-        "- The simulated recipes, and the real one that has no images of its own to pair (`hpa-duloc`), take their features from encoders",
-        "  trained on larger simulated sets of other seeds: no cell of a recipe was seen in training.",
+        "- `simulated-human` and `simulated-yeast` were trained on larger simulated sets of other seeds: no cell of those recipes, nor of",
+        "  `hpa-duloc`, which takes the human one, was seen in training.",
+        "- `simulated-yeast-brightfield`, `simulated-yeast-nup49` and `hpa-duloc` (for the recipe `hpa-duloc-tuned`) were trained on the",
+        "  cells that they describe, as the paper does: without labels.",
         "- Their training was short beside the paper's (35 million pairs), and the scores below still rose when it was stopped.",
         "- `pci features RECIPE conv4 --scratch` trains on the recipe's own cells instead.",
         "- Each file carries its card; `pci weights show FILE` prints it.",
         ":::",
         "",
         "Scores are balanced accuracies of a kNN classifier (k = 11) on the recipe named, first with only the cell itself left out,",
-        "then with its whole image left out, each with a 95 % bootstrap interval over images. All cells behind this page are SIMULATED.",
+        "then with its whole image left out, each with a 95 % bootstrap interval over images. Each entry says whether its cells are",
+        "simulated.",
     ]
     for path in sorted(pretrained.folder().glob(f"*{pretrained.SUFFIX}")):
         _, card = pretrained.load_encoder(path)
@@ -98,10 +101,11 @@ def _card_lines(path: Path, card: dict[str, Any]) -> list[str]:
         f"## {path.stem}",
         "",
         f"- Made by: `{card['command']}`",
-        f"- Cells: {card['cells']:,} of {card['images']:,} images and {card.get('proteins', 0):,} proteins "
-        f"(recipe `{card['recipe']}`, simulated)",
+        f"- Cells: {card['cells']:,} of {card['images']:,} images{f' and {n:,} proteins' if (n := card.get('proteins')) else ''} "
+        f"(recipe `{card['recipe']}`, {'simulated' if card['simulated'] else 'real'})",
         f"- Training: {card['pairs']:,} pairs in {card['epochs']} epochs, width {card['architecture']['width']:g}, "
         f"seed {card['training']['seed']}, {card['seconds'] / 3600:.1f} h on {card['hardware']}",
+        *([f"- Began as: `{card['training']['start']}`"] if card["training"].get("start") else []),
         f"- Held-out loss after each epoch: {', '.join(f'{v:.5f}' for v in held)}",
         f"- File: {path.stat().st_size / 1e6:.1f} MB, convolutions in float16; trained weights {card['trained_weights'][:12]}…",
     ]
@@ -109,7 +113,7 @@ def _card_lines(path: Path, card: dict[str, Any]) -> list[str]:
     if knn:
         lines += [
             "",
-            f"kNN on `{knn['recipe']}`, label {knn['label']}: {knn['n_cells']:,} simulated cells of {knn['n_classes']} classes.",
+            f"kNN on `{knn['recipe']}`, label {knn['label']}: {knn['n_cells']:,} cells of {knn['n_classes']} classes.",
             "",
         ]
         ways = list(dict.fromkeys(row["left_out"] for row in knn["scores"]))

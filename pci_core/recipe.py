@@ -116,9 +116,10 @@ class Preprocess:
 class Training:
     """What fixes a trained model; see the paper's Methods and the authors' code.
 
-    ``pretrained``: name of weights in ``pci_core/pretrained`` that feature sets use by default; empty =
-    train on the recipe's own cells. ``start``: name of weights there, or a ``.safetensors`` (relative to the
-    recipe file), from which the source cell encoder starts; empty = random.
+    ``pretrained``: name of weights in ``pci_core/pretrained`` that feature sets use by default; empty, or
+    no weights of that kind (PCI, autoencoder) there = train on the recipe's own cells. ``start``: name of
+    weights there, or a ``.safetensors`` (relative to the recipe file), from which the source cell encoder
+    starts; empty = random.
     """
 
     epochs: int = 30

@@ -285,9 +285,10 @@ class Run:
         if kind == "untrained":
             facts["weights"] = f"Glorot, seed {spec.seed}, width {spec.width:g}"
         else:
-            weights = pretrained.path_of(spec.pretrained, kind) if spec.pretrained else self.train(kind) / WEIGHTS
+            shipped = pretrained.has(spec.pretrained, kind)
+            weights = pretrained.path_of(spec.pretrained, kind) if shipped else self.train(kind) / WEIGHTS
             facts["weights"] = file_sha256(weights)
-            facts |= {"pretrained": spec.pretrained} if spec.pretrained else {}
+            facts |= {"pretrained": spec.pretrained} if shipped else {}
         inputs = {**facts, "dataset": dataset.sha256, "pooling": pooling, "preprocess": asdict(self.recipe.preprocess)}
         if self.precision != "auto":
             inputs["precision"] = self.precision
@@ -307,7 +308,7 @@ class Run:
         if weights is None:
             dataset, spec = self.cells(), self.recipe.training
             return build("pci", dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed).source, None
-        if self.recipe.training.pretrained:
+        if weights.parent == pretrained.folder():
             encoder, card = pretrained.load_encoder(weights, self.recipe.preprocess)
         else:
             model, card = load_model(weights)

@@ -36,6 +36,21 @@ def names() -> list[str]:
     return sorted({p.name.removesuffix(SUFFIX).rpartition("-")[0] for p in folder().glob(f"*{SUFFIX}")})
 
 
+def has(name: str, kind: str = "pci") -> bool:
+    """Tell whether an encoder of this kind is shipped under a recipe's ``pretrained``; an empty name has none.
+
+    Of some names only the PCI encoder is shipped; the autoencoder is then trained on the recipe's own cells.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing at all is shipped under the name.
+    """
+    if name and name not in names():
+        raise unknown_name("pretrained encoder", name, names())
+    return bool(name) and (folder() / f"{name}-{kind}{SUFFIX}").is_file()
+
+
 def path_of(name: str, kind: str = "pci") -> Path:
     """Return the file of a shipped encoder.
 
