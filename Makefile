@@ -10,7 +10,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test lint format bench address clean clean-venv
+.PHONY: help book pages test lint format bench address clean clean-venv
 
 help:  ## list these commands
 	@echo "make <command>   (PYTHON=python3.12 chooses another Python for .venv)"; echo
@@ -18,6 +18,9 @@ help:  ## list these commands
 
 book: $(READY)  ## execute the notebooks and write the book to _build/html (RECIPE=name for other cells)
 	$(PY) -m pci_core.cli book --recipe "$(RECIPE)" $(ARGS)
+
+pages: $(READY)  ## open every page of the built book in headless Chromium: no fault, no other host, every picture there
+	$(PY) -m tests.browser _build/html
 
 test: $(READY)  ## run all tests (ARGS="-k name" for some)
 	$(PY) -m pytest -q $(ARGS)
