@@ -23,7 +23,7 @@ pages: $(READY)  ## open every page of the built book in headless Chromium: no f
 	$(PY) -m tests.browser _build/html
 
 test: $(READY)  ## run all tests (ARGS="-k name" for some)
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
 
 lint: $(READY)  ## ruff and mypy; changes nothing
 	$(PY) -m ruff check .

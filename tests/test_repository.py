@@ -278,6 +278,16 @@ def test_notebooks_are_templates_without_outputs() -> None:
         assert not long, f"{path.name}: code of cells {long} belongs into the package"
 
 
+def test_every_notebook_checks_its_parameters_before_anything_else() -> None:
+    for path in notebooks():
+        code = ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        call = re.search(r"notebook\.(begin\(.*?globals\(\)|check_parameters\(globals\(\)\))", code[2], re.DOTALL)
+        assert call is not None, (
+            f"{path.name}: papermill only warns of a misspelt parameter; call pci.notebook.begin in the cell behind them"
+        )
+        assert "pci.Run(" not in code[2][: call.start()], path.name
+
+
 def test_every_notebook_can_install_itself_on_colab() -> None:
     from pci_core.notebook import COLAB_CELL
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from executed import execute_notebook
 
 from pci_core.run import Run
 
-TEMPLATE = Path(__file__).parents[2] / "notebooks" / "02_layer_benchmark.ipynb"
 
-
-def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
-    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
-    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("PCI_MIRROR", str(tmp_path / "no-mirror"))  # VGG16 weights are not to be had
-    done = papermill.execute_notebook(
-        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
-    )
-    return dict(done)
+def execute(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_notebook("02_layer_benchmark", *args, **parameters)
 
 
 @pytest.mark.slow
@@ -31,7 +24,7 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
     done = execute(
         own_recipe, tmp_path, monkeypatch, layers="conv1,conv2", feature_sets="untrained_conv1,pixels", tables=str(tmp_path / "mine.csv")
     )
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(pictures) == 6  # figure 2A, by class, confusion, by k, classifiers, maps
     told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)

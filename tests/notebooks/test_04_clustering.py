@@ -7,18 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from executed import execute_notebook
 
-TEMPLATE = Path(__file__).parents[2] / "notebooks" / "04_clustering.ipynb"
 
-
-def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, Any]:
-    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
-    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    done = papermill.execute_notebook(
-        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
-    )
-    return dict(done)
+def execute(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_notebook("04_clustering", *args, **parameters)
 
 
 def a_protein_a_field(recipe: Path, **columns: list[str]) -> None:
@@ -61,10 +54,3 @@ def test_without_locations_the_agreement_is_left_out(own_recipe: Path, tmp_path:
     assert "Left out: there are no annotated locations" in told and "No enrichment was asked for" in told
     scores = pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "04_clustering_untrained_conv2_scores.parquet")
     assert scores["what"].tolist() == ["clusters", "share of proteins in a cluster", "mean stability of clusters"]
-
-
-@pytest.mark.slow
-def test_a_misspelt_parameter_stops_it_at_once(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Exception, match="unknown parameter 'linkag'. Did you mean linkage"):
-        execute(own_recipe, tmp_path, monkeypatch, linkag="ward")
-    assert not (tmp_path / "runs").exists()

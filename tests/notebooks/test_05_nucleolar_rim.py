@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from executed import execute_notebook
 
-TEMPLATE = Path(__file__).parents[2] / "notebooks" / "05_nucleolar_rim.ipynb"
 
-
-def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
-    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
-    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    given = {"recipe": str(recipe), "features": "pixels", **parameters}
-    return dict(papermill.execute_notebook(TEMPLATE, tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False))
+def execute(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_notebook("05_nucleolar_rim", *args, **{"features": "pixels", **parameters})
 
 
 def annotate(recipe: Path) -> None:
@@ -27,9 +23,9 @@ def annotate(recipe: Path) -> None:
     table.to_csv(path, index=False)
 
 
-def outputs(done: dict[str, object]) -> tuple[int, str]:
+def outputs(done: dict[str, Any]) -> tuple[int, str]:
     """Return the number of pictures and all Markdown of an executed notebook."""
-    all_of_them = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    all_of_them = [o for c in done["cells"] for o in c.get("outputs", [])]
     pictures = sum("image/png" in o.get("data", {}) for o in all_of_them)
     return pictures, "".join(o["data"].get("text/markdown", "") for o in all_of_them if "data" in o)
 
@@ -54,10 +50,3 @@ def test_without_annotation_the_scores_are_left_out(own_recipe: Path, tmp_path: 
     assert pictures == 3  # dendrogram, ranks, crops
     assert told.count("Left out:") == 3 and "no protein has a location" in told
     assert not len(pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "05_nucleolar_rim_pixels_scores.parquet"))
-
-
-@pytest.mark.slow
-def test_a_misspelt_parameter_stops_it_at_once(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Exception, match="unknown parameter 'qury'. Did you mean query"):
-        execute(own_recipe, tmp_path, monkeypatch, qury="P0")
-    assert not (tmp_path / "runs").exists()

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from executed import execute_notebook
 
-TEMPLATE = Path(__file__).parents[2] / "notebooks" / "06_multilocalization.ipynb"
 
-
-def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
-    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
-    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    done = papermill.execute_notebook(
-        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
-    )
-    return dict(done)
+def execute(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_notebook("06_multilocalization", *args, **parameters)
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def two_locations(own_recipe: Path) -> Path:
 @pytest.mark.slow
 def test_it_runs_to_the_end(two_locations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = execute(two_locations, tmp_path, monkeypatch, features="pixels", pairs="inside|outside", compare="classic", draws=20)
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 5  # violins, crops, agreement, fraction, feature sets
     folder = tmp_path / "runs" / "own"
     scores = pd.read_parquet(folder / "tables" / "06_multilocalization_pixels_scores.parquet")

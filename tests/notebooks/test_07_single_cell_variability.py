@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from executed import execute_notebook
 
-TEMPLATE = Path(__file__).parents[2] / "notebooks" / "07_single_cell_variability.ipynb"
 
-
-def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, object]:
-    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
-    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    done = papermill.execute_notebook(
-        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
-    )
-    return dict(done)
+def execute(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_notebook("07_single_cell_variability", *args, **parameters)
 
 
 @pytest.mark.slow
@@ -27,7 +21,7 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
         table = pd.read_csv(own_recipe.parent / "fields.csv")
         table.assign(variable=table["protein"].map({"P0": "yes", "P1": "no"})).to_csv(own_recipe.parent / "fields.csv", index=False)
     done = execute(own_recipe, tmp_path, monkeypatch, features="pixels", compare="", draws=20, protein="P1", branches=1)
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]  # type: ignore[attr-defined]
+    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
     # ranking, crops, dendrogram and field; with known variation how well it is found, here and by feature set
     assert sum("image/png" in o.get("data", {}) for o in outputs) == (6 if known else 4)
     told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)

@@ -7,18 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from executed import execute_notebook
 
-TEMPLATE = Path(__file__).parents[2] / "notebooks" / "08_protein_maps.ipynb"
 
-
-def execute(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> dict[str, Any]:
-    papermill = pytest.importorskip("papermill", reason="papermill is not installed; pip install 'pci-core[book]'")
-    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    done = papermill.execute_notebook(
-        TEMPLATE, tmp_path / "out.ipynb", {"recipe": str(recipe), **parameters}, kernel_name="python3", progress_bar=False
-    )
-    return dict(done)
+def execute(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_notebook("08_protein_maps", *args, **parameters)
 
 
 def two_fields_each(recipe: Path) -> None:
