@@ -6,7 +6,10 @@ want the same step wait for one another.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -59,6 +62,7 @@ class Steps:
                     for path in sweep_temporaries(folder):
                         print(f"removed what a killed process left: {path}", file=sys.stderr)
                 work(todo)
+                give_back_memory()
                 for name in todo:
                     self._stamp(name, inputs, steps[name])
 
@@ -85,3 +89,17 @@ class Steps:
         seen = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(self.folder / f"{name}.json", {"made_from": content_hash(inputs), "inputs": inputs, "files": seen, "made": made})
+
+
+def give_back_memory() -> None:
+    """End joblib's idle workers and return freed blocks to the system, so that the next step does not come on top of this one.
+
+    Workers would wait for minutes with some hundred MB each, and training keeps what it freed (see
+    `pci_core.device.keep_freed_memory`). Costs a second where the next step starts workers again.
+    """
+    from joblib.externals.loky import get_reusable_executor  # here: few steps need joblib
+
+    get_reusable_executor().shutdown(wait=True)
+    gc.collect()
+    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import joblib
 import pytest
 
 from pci_core.steps import Steps
@@ -49,3 +51,18 @@ def test_a_stamp_says_what_was_made_from_what(steps: Steps, tmp_path: Path) -> N
     assert stamp is not None and stamp["inputs"] == {"epochs": 2}
     assert stamp["files"]["out.txt"][0] == 5
     assert steps.is_made("models/pci", {"epochs": 2}, [path]) and not steps.is_made("models/pci", {"epochs": 3}, [path])
+
+
+def test_workers_end_with_the_step(steps: Steps, tmp_path: Path) -> None:
+    workers: set[int] = set()
+
+    def work() -> None:
+        workers.update(joblib.Parallel(n_jobs=2)(joblib.delayed(os.getpid)() for _ in range(8)))
+        (tmp_path / "out").write_text("made")
+
+    steps.make("one", {}, [tmp_path / "out"], work)
+    assert workers and os.getpid() not in workers
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(i) for i in (-1, -2)) == [1, 2]  # and others start when they are needed
