@@ -20,3 +20,10 @@ def execute_notebook(name: str, recipe: Path, tmp_path: Path, monkeypatch: pytes
     return dict(
         papermill.execute_notebook(TEMPLATES / f"{name}.ipynb", tmp_path / "out.ipynb", given, kernel_name="python3", progress_bar=False)
     )
+
+
+def outputs(done: dict[str, Any]) -> tuple[int, str]:
+    """Return the number of pictures and all Markdown of an executed notebook."""
+    all_of_them = [o for c in done["cells"] for o in c.get("outputs", [])]
+    pictures = sum("image/png" in o.get("data", {}) for o in all_of_them)
+    return pictures, "".join(o["data"].get("text/markdown", "") for o in all_of_them if "data" in o)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook
+from executed import execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
@@ -21,13 +21,6 @@ def annotate(recipe: Path) -> None:
     table["protein"] = "Q" + table["image"].str[1:]
     table["location"] = table["protein"].map({"Q0": "Golgi", "Q1": "Vesicles", "Q2": "Golgi", "Q3": "Vesicles"})
     table.to_csv(path, index=False)
-
-
-def outputs(done: dict[str, Any]) -> tuple[int, str]:
-    """Return the number of pictures and all Markdown of an executed notebook."""
-    all_of_them = [o for c in done["cells"] for o in c.get("outputs", [])]
-    pictures = sum("image/png" in o.get("data", {}) for o in all_of_them)
-    return pictures, "".join(o["data"].get("text/markdown", "") for o in all_of_them if "data" in o)
 
 
 @pytest.mark.slow
