@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import pci_core
+from pci_core import cli_data, cli_weights
 from pci_core import recipe as recipes
+from pci_core.cli_options import (
+    DataOption,
+    DeviceOption,
+    EpochsOption,
+    JobsOption,
+    PrecisionOption,
+    QuietOption,
+    RecipeArgument,
+    RunsOption,
+    ScratchOption,
+    SeedOption,
+    StartOption,
+    Vgg16Option,
+    WidthOption,
+    training_keys,
+)
 from pci_core.errors import PCIError
 
 app = typer.Typer(
@@ -20,34 +37,8 @@ app = typer.Typer(
     help="Paired cell inpainting: single-cell features without labels.",
 )
 
-weights = typer.Typer(no_args_is_help=True, help="Encoders as files.")
-app.add_typer(weights, name="weights")
-
-RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name of an embedded recipe (see 'pci recipes') or path of a TOML file.")
-]
-RunsOption = Annotated[Path | None, typer.Option("--runs", help="Folder of all runs [default: $PCI_RUNS or ./runs].")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16, float16.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the training [default: the recipe's].")]
-EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of the training [default: the recipe's].")]
-WidthOption = Annotated[
-    float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")
-]
-StartOption = Annotated[
-    str | None,
-    typer.Option(
-        "--start", help="Encoder to start the training from: a shipped one ('simulated-human') or a .safetensors [default: random]."
-    ),
-]
-JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
-ScratchOption = Annotated[
-    bool, typer.Option("--scratch", help="Train on the recipe's own cells even where pretrained weights are shipped.")
-]
-Vgg16Option = Annotated[
-    Path | None, typer.Option("--vgg16-weights", help="VGG16 weights (.pth or .safetensors) instead of torch's public ImageNet file.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+app.add_typer(cli_weights.app, name="weights")
+app.add_typer(cli_data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)
@@ -66,16 +57,17 @@ def list_recipes() -> None:
 
 
 @app.command()
-def info(recipe: RecipeArgument, runs: RunsOption = None, device: DeviceOption = "auto") -> None:
+def info(recipe: RecipeArgument, data: DataOption = None, runs: RunsOption = None, device: DeviceOption = "auto") -> None:
     """Say what a recipe makes, how large it is, on which device, and how long it takes."""
     from pci_core.info import describe_run
 
-    print(describe_run(recipe, runs, device))
+    print(describe_run(recipe, runs, device, data))
 
 
 @app.command()
 def cells(
     recipe: RecipeArgument,
+    data: DataOption = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = None,
@@ -85,7 +77,7 @@ def cells(
     """Make the single-cell crops: simulate or download, segment, crop."""
     from pci_core.run import Run
 
-    run = Run(recipe, runs, device=device, training={"seed": seed}, jobs=jobs, quiet=quiet)
+    run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, quiet=quiet)
     dataset = run.cells()
     print(
         f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}"
@@ -96,6 +88,7 @@ def cells(
 def train(
     recipe: RecipeArgument,
     model: Annotated[str, typer.Option("--model", help="pci or autoencoder.")] = "pci",
+    data: DataOption = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -109,8 +102,8 @@ def train(
     """Train a network, or go on where an earlier call was cut."""
     from pci_core.run import Run
 
-    training = _training(seed, epochs, width, start=start)
-    folder = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
+    training = training_keys(seed, epochs, width, start=start)
+    folder = Run(recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
     print(f"{folder}: weights, losses and TensorBoard log")
 
 
@@ -127,6 +120,7 @@ def features(
     ] = None,
     scratch: ScratchOption = False,
     vgg16_weights: Vgg16Option = None,
+    data: DataOption = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -141,14 +135,12 @@ def features(
     from pci_core.model import LAYERS
     from pci_core.run import Run
 
-    training = _training(seed, epochs, width, scratch, start)
-    run = Run(recipe, runs, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights)
+    training = training_keys(seed, epochs, width, scratch, start)
+    run = Run(
+        recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights
+    )
     for path in run.feature_files(names or LAYERS).values():
         print(path)
-
-
-def _training(seed: int | None, epochs: int | None, width: float | None, scratch: bool = False, start: str | None = None) -> dict[str, Any]:
-    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else None, "start": start}
 
 
 @app.command()
@@ -174,6 +166,7 @@ def benchmark(
     ] = "",
     scratch: ScratchOption = False,
     vgg16_weights: Vgg16Option = None,
+    data: DataOption = None,
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -190,7 +183,7 @@ def benchmark(
         numbers = [int(s) for s in seeds.split(",") if s.strip()]
     except ValueError:
         raise typer.BadParameter(f"--seeds takes whole numbers with commas between them, found '{seeds}'.") from None
-    run = Run(recipe, runs, device=device, precision=precision, training=_training(None, epochs, width, scratch), jobs=jobs,
+    run = Run(recipe, runs, data=data, device=device, precision=precision, training=training_keys(None, epochs, width, scratch), jobs=jobs,
               quiet=quiet, vgg16_weights=vgg16_weights)  # fmt: skip
     found = compare(
         run,
@@ -203,42 +196,6 @@ def benchmark(
     )
     print(summary(found, run))
     print(f"tables: {run.folder / 'tables'}/benchmark_*.parquet, .csv and benchmark.json")
-
-
-@weights.command("export")
-def export_weights(
-    recipe: RecipeArgument,
-    out: Annotated[Path, typer.Option("--out", help="The .safetensors to write.")],
-    model: Annotated[str, typer.Option("--model", help="pci or autoencoder.")] = "pci",
-    score: Annotated[str | None, typer.Option("--score", metavar="RECIPE", help="Other cells on which to score it, for its card.")] = None,
-    runs: RunsOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    seed: SeedOption = None,
-    epochs: EpochsOption = None,
-    width: WidthOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    """Keep the source cell encoder of a training in a small file with its card, training first where needed."""
-    from pci_core.export import export
-    from pci_core.run import Run
-
-    run = Run(recipe, runs, device=device, precision=precision, training=_training(seed, epochs, width), quiet=quiet)
-    scored = Run(score, runs, device=device, precision=precision, quiet=quiet) if score else None
-    given = {"--model": model, "--score": score, "--seed": seed, "--epochs": epochs, "--width": width}
-    options = "".join(f" {k} {v}" for k, v in given.items() if v is not None)
-    export(run, out, model, scored, f"pci weights export {recipe} --out {out.name}{options}")
-    print(out)
-
-
-@weights.command("show")
-def show_weights(file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors of this package.")]) -> None:
-    """Print the card of a file of weights: what it was trained on, for how long, and what it is worth."""
-    import json
-
-    from pci_core.weights import load_safetensors
-
-    print(json.dumps(load_safetensors(file)[1], indent=1, ensure_ascii=False))
 
 
 @app.command()

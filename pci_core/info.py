@@ -13,6 +13,7 @@ import torch
 
 from pci_core import device as devices
 from pci_core import recipe as recipes
+from pci_core.data import sources
 from pci_core.data.authors import toy_size
 from pci_core.data.duloc import known_cells
 from pci_core.data.simulate import plan_fields, simulate
@@ -35,7 +36,12 @@ class Expected:
     seconds: float  # of simulating, reading, segmenting and cropping
 
 
-def describe_run(recipe: str | os.PathLike[str], runs: str | os.PathLike[str] | None = None, device: str = "auto") -> str:
+def describe_run(
+    recipe: str | os.PathLike[str],
+    runs: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    data: str | os.PathLike[str] | None = None,
+) -> str:
     """Describe a run in words and numbers; times come from a probe of a few seconds on this machine.
 
     Parameters
@@ -46,6 +52,8 @@ def describe_run(recipe: str | os.PathLike[str], runs: str | os.PathLike[str] | 
         Folder of all runs.
     device : str
         See `pci_core.device`.
+    data : path-like, optional
+        Where the source's files lie, instead of the recipe's own ``path``.
 
     Returns
     -------
@@ -53,21 +61,25 @@ def describe_run(recipe: str | os.PathLike[str], runs: str | os.PathLike[str] | 
         Several lines.
     """
     spec = recipes.load(recipe)
+    if data is not None:
+        spec = sources.with_path(spec, data)
     folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / spec.name
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where)
     devices.keep_freed_memory()
+    if spec.source.kind in recipes.NEED_PATH and not spec.source_path.exists() and not (folder / "cells" / "dataset.json").exists():
+        return "\n".join(
+            [*_head(spec), *sources.expected_files(spec), f"  run folder    {folder}: {', '.join(_made(folder)) or 'nothing made yet'}"]
+        )
     expected = _expect(spec, folder)
-    sources = expected.cells * (1 - spec.training.holdout)
+    trained_on = expected.cells * (1 - spec.training.holdout)
     pairs_rate, cells_rate = probe_speed(spec, where, dtype)
-    crop = len(spec.channels) * spec.crop.resize**2 * (2 if spec.fields.format == "stack" else 4 if spec.source.kind == "authors" else 1)
+    wide = 4 if spec.source.kind in ("authors", "deeploc", "h5sc") else 1 if spec.fields.format == "composite" else 2
+    crop = len(spec.channels) * spec.crop.resize**2 * wide
     features = sum(SourceCellEncoder(len(spec.channels), spec.training.width).dims.values())
     lines = [
-        f"{spec.name}: {spec.title}{' (SIMULATED images)' if spec.simulated else ''}",
-        f"  {spec.description}",
-        f"  channels      {', '.join(f'{c.name} ({c.role})' for c in spec.channels)}",
-        f"  crops         {spec.crop.size} px cut, stored at {spec.crop.resize} px{_um(spec)}; "
-        f"images with fewer than {spec.crop.min_cells} cells are left out",
+        *_head(spec),
+        *(sources.expected_files(spec) if spec.source.kind == "folder" else []),
         f"  cells         {expected.cells:,} of {expected.images:,} images, {expected.how}",
         f"  training      {spec.training.epochs} epochs, batches of {spec.training.batch_size}, "
         f"width {spec.training.width:g}, {spec.training.holdout:.0%} of the images held out",
@@ -75,7 +87,7 @@ def describe_run(recipe: str | os.PathLike[str], runs: str | os.PathLike[str] | 
         f"  disk          crops {_size(expected.cells * crop)}, "
         f"all five layers {_size(2 * 4 * expected.cells * features)} (.h5ad and .parquet)",
         f"  time          cells {_time(expected.seconds)}, "
-        f"training {_time(sources * spec.training.epochs / pairs_rate)} ({pairs_rate:,.0f} pairs/s), "
+        f"training {_time(trained_on * spec.training.epochs / pairs_rate)} ({pairs_rate:,.0f} pairs/s), "
         f"features {_time(expected.cells / cells_rate)} ({cells_rate:,.0f} cells/s)",
         *(
             [f"  features      of the shipped encoder '{spec.training.pretrained}'; --scratch trains on the recipe's own cells"]
@@ -85,6 +97,18 @@ def describe_run(recipe: str | os.PathLike[str], runs: str | os.PathLike[str] | 
         f"  run folder    {folder}: {', '.join(_made(folder)) or 'nothing made yet'}",
     ]
     return "\n".join(lines)
+
+
+def _head(spec: Recipe) -> list[str]:
+    lines = [
+        f"{spec.name}: {spec.title}{' (SIMULATED images)' if spec.simulated else ''}",
+        f"  {spec.description}",
+        f"  channels      {', '.join(f'{c.name} ({c.role})' for c in spec.channels)}",
+        f"  crops         {spec.crop.size} px cut, stored at {spec.crop.resize} px{_um(spec)}; "
+        f"images with fewer than {spec.crop.min_cells} cells are left out",
+    ]
+    lines += [f"  licence       {spec.licence}"] if spec.licence else []
+    return lines + ([f"  credit        {spec.credit}"] if spec.credit else [])
 
 
 def probe_speed(spec: Recipe, where: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> tuple[float, float]:
@@ -128,6 +152,8 @@ def _expect(spec: Recipe, folder: Path) -> Expected:
     if spec.source.kind == "authors":
         cells, images = toy_size(spec.source.subset)
         return Expected(cells, images, 0, "crops ready made, downloaded from the authors' archive", 5.0)
+    if spec.source.kind in ("deeploc", "h5sc", "subcell"):
+        return Expected(*sources.ready_size(spec), 0, "crops ready made", 5.0)
     if spec.source.kind == "duloc":
         cells, images = known_cells()
         how = "from ready tiles" if spec.source.path else "single cells ready made, downloaded as 630 small files (100 MB)"
@@ -141,7 +167,7 @@ def _expect(spec: Recipe, folder: Path) -> Expected:
             n, images = len(plans), len({p.meta["image"] for p in plans})
             table, root = read_field_table(Path(scratch) / "fields.csv", spec)
         else:
-            table, root = read_field_table((spec.folder or Path()) / spec.source.path, spec)
+            table, root = sources.field_table(spec)
             n, images = len(table), table["image"].nunique()
             table = table.iloc[np.linspace(0, n - 1, min(PROBE_FIELDS, n)).astype(int)]
         found = [len(field_cells({str(k): v for k, v in row.items()}, spec, str(root)).cells.crops) for row in table.to_dict("records")]

@@ -19,9 +19,18 @@ from pci_core.cells import Channel
 from pci_core.errors import RecipeError, unknown_name
 from pci_core.storage import content_hash
 
-SOURCES = ("simulate", "authors", "duloc", "table")
-FORMATS = ("composite", "stack", "separate")
-SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-ring", "labels")
+SOURCES = ("simulate", "authors", "duloc", "table", "folder", "deeploc", "h5sc", "subcell")
+NEED_PATH = ("table", "folder", "deeploc", "h5sc", "subcell")  # sources that lie where the user put them
+FORMATS = ("composite", "stack", "separate", "named")
+SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-ring", "labels", "cellpose")
+_LATER: dict[str, bool] = {
+    "later": True
+}  # a key that came later: at its default it is no part of any hash, so that runs made before stay valid
+
+
+def later(default: Any) -> Any:
+    """Return a recipe key that came after the first runs were made: at its default it changes no hash."""
+    return field(default=default, metadata=_LATER)
 
 
 @dataclass(frozen=True)
@@ -30,8 +39,14 @@ class Source:
 
     ``kind``: ``simulate`` (embedded simulator), ``authors`` (the paper's toy sets), ``duloc`` (cells of
     the Human Protein Atlas with known fractions; ``path``: a folder of ready tiles instead of the
-    download), ``table`` (a user's own images, one row a field in the CSV ``path``). Paths are relative
-    to the recipe file.
+    download), ``table`` (a user's own images, one row a field in the CSV ``path``, or in ``fields.csv`` of the
+    folder ``path``), ``folder`` (fields of view in the folder ``path``, named as the source hands them out), or ready
+    crops: ``deeploc`` (HDF5 files of labelled yeast cells in the folder ``path``), ``h5sc`` (scPortrait's single-cell
+    file ``path``), ``subcell`` (SubCell's ``path_list.csv``). Paths are relative to the recipe file, those of embedded
+    recipes to the folder where the command is run.
+    ``layout``: for ``folder``, regular expressions of relative paths with named groups; ``channels``: what a path says for
+    each channel, in the recipe's order; ``names``: a CSV in that folder with what is known of each plate and well;
+    ``note``: how the source hands its files out, in words.
     The other keys speak to the simulator (`organism`, `proteins`, `images_per_protein`,
     `fields_per_image`, `modality`, `seed`) or to the toy sets (`subset`).
     """
@@ -45,6 +60,10 @@ class Source:
     seed: int = 0
     subset: str = ""
     path: str = ""
+    layout: tuple[str, ...] = later(())
+    channels: tuple[str, ...] = later(())
+    names: str = later("")
+    note: str = later("")
 
 
 @dataclass(frozen=True)
@@ -52,15 +71,18 @@ class Fields:
     """How a field of view is read.
 
     ``format``: ``composite`` (an RGB JPEG/PNG; ``order`` names the channel in red, green, blue),
-    ``stack`` (a multi-channel TIFF; ``order`` names its planes) or ``separate`` (one file a channel,
-    columns ``path_<channel>`` of the field table). ``um_per_px``: pixel size in µm, 0 = not known.
-    ``downscale``: factor by which a field is reduced before segmentation (HPA at full size: 4).
+    ``stack`` (a multi-channel TIFF; ``order`` names its planes), ``separate`` (one file a channel,
+    columns ``path_<channel>`` of the field table) or ``named`` (one OME-TIFF or OME-Zarr that names its channels
+    itself; ``file_channels``: its names for the recipe's channels, in the recipe's order; empty = the same names).
+    ``um_per_px``: pixel size in µm, 0 = not known. ``downscale``: factor by which a field is reduced before
+    segmentation (HPA at full size: 4).
     """
 
     format: str = "composite"
     order: tuple[str, ...] = ()
     um_per_px: float = 0.0
     downscale: int = 1
+    file_channels: tuple[str, ...] = later(())
 
 
 @dataclass(frozen=True)
@@ -69,8 +91,9 @@ class Segmentation:
 
     ``method``: ``nuclei`` (the authors': Otsu on the smoothed channel), ``nuclei-split`` (for dense or hazy
     fields: robust threshold, touching nuclei cut apart), ``yeast`` (whole cells on a cytosolic channel,
-    touching ones cut apart), ``yeast-brightfield``, ``yeast-ring`` (a nuclear-envelope channel) or ``labels`` (a
-    label image made by another tool, column ``labels``).
+    touching ones cut apart), ``yeast-brightfield``, ``yeast-ring`` (a nuclear-envelope channel), ``labels`` (a
+    label image made by another tool, column ``labels``) or ``cellpose`` (an extra; ``model``: one of its models or a file,
+    ``diameter`` of a usual cell in px, 0 = Cellpose's own estimate).
     """
 
     method: str = "nuclei"
@@ -79,6 +102,8 @@ class Segmentation:
     min_area: int = 0
     fill_holes: int = 0
     clear_border: bool = True
+    model: str = later("")
+    diameter: float = later(0.0)
 
 
 @dataclass(frozen=True)
@@ -151,6 +176,8 @@ class Recipe:
         where a class is a single image.
     layer : str
         Default layer of the analyses.
+    licence, credit : str
+        Of the images: what may be done with them, and the line that goes with any picture of them.
     folder : Path or None
         Where the recipe file lies; relative paths in it start there.
     """
@@ -165,12 +192,19 @@ class Recipe:
     label: str = "location"
     group: str = ""
     layer: str = "conv4"
+    licence: str = ""
+    credit: str = ""
     fields: Fields = field(default_factory=Fields)
     segmentation: Segmentation = field(default_factory=Segmentation)
     crop: Crop = field(default_factory=Crop)
     preprocess: Preprocess = field(default_factory=Preprocess)
     training: Training = field(default_factory=Training)
     folder: Path | None = None
+
+    @property
+    def source_path(self) -> Path:
+        """Where the source's files lie: ``source.path``, started from the recipe file's folder."""
+        return (self.folder or Path()) / self.source.path
 
     def section_hash(self, *names: str) -> str:
         """Return a hash of the named parts, e.g. ``section_hash("channels", "crop")``."""
@@ -191,7 +225,12 @@ class Recipe:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {k: _plain(v) for k, v in dataclasses.asdict(value).items()}
+        keys = {
+            f.name: getattr(value, f.name)
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("later") or getattr(value, f.name) != f.default
+        }
+        return {k: _plain(v) for k, v in keys.items()}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
@@ -284,6 +323,15 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     need(len({c.name for c in recipe.channels}) == len(roles), "channel names must differ.")
     one_of(recipe.source.kind, SOURCES, "source kind")
     one_of(recipe.fields.format, FORMATS, "field format")
+    need(
+        bool(recipe.source.path) or recipe.source.kind not in NEED_PATH,
+        f"[source] kind = '{recipe.source.kind}' needs 'path': where the files lie.",
+    )
+    names = recipe.fields.file_channels
+    need(
+        not names or (recipe.fields.format == "named" and len(names) == len(roles) == len(set(names))),
+        f"[fields] file_channels belongs to format = 'named' and names each of the {len(roles)} channels once, found {list(names)}.",
+    )
     one_of(recipe.segmentation.method, SEGMENTERS, "segmentation method")
     for key in ("protein", "structural"):
         one_of(getattr(recipe.preprocess, key), ("minmax", "clip"), f"preprocess {key}")

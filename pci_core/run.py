@@ -21,8 +21,7 @@ from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
-from pci_core.data.authors import toy_cells
-from pci_core.data.duloc import duloc_cells
+from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision
@@ -38,7 +37,6 @@ from pci_core.storage import as_storage_error, atomic_path, content_hash, file_s
 from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, state_hash, train, training_key
 from pci_core.weights import load_safetensors
 
-CELLS_CODE = {"simulate": 1, "table": 1, "authors": 2, "duloc": 1}  # raise one when what such a source gives changes
 BASELINES_CODE = 1  # raise it when a baseline changes what it gives
 
 
@@ -55,6 +53,8 @@ class Run:
         Keys of the recipe's ``training`` section to change, e.g. ``{"epochs": 3, "seed": 1}``. What
         they make is kept beside the recipe's own, under a name that says so. With any change features
         come from a network trained here; ``{"pretrained": ""}`` asks for that and nothing else.
+    data : path-like, optional
+        Where the source's files lie, instead of ``path`` in [source] of the recipe.
     sample : int, optional
         Describe and compare about so many cells only, whole images drawn class by class; networks are still
         trained on all. What is made of them is kept beside, under a name that says so.
@@ -80,6 +80,7 @@ class Run:
         runs: str | os.PathLike[str] | None = None,
         *,
         training: dict[str, Any] | None = None,
+        data: str | os.PathLike[str] | None = None,
         sample: int | None = None,
         vgg16_weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
@@ -88,6 +89,8 @@ class Run:
         quiet: bool = False,
     ) -> None:
         base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe)
+        if data is not None:
+            base = sources.with_path(base, data)
         changed = {k: v for k, v in (training or {}).items() if v is not None}
         if changed:
             changed.setdefault("pretrained", "")
@@ -158,17 +161,18 @@ class Run:
         out = self.folder / "cells"
         inputs: dict[str, Any] = {
             "recipe": self.recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
-            "code": CELLS_CODE[self.recipe.source.kind],
+            "code": sources.CODE[self.recipe.source.kind],
         }
-        fields = self._field_table() if self.recipe.source.kind == "table" else None
+        ready = self.recipe.source.kind in sources.READY
+        fields = sources.field_table(self.recipe) if self.recipe.source.kind in sources.TABLES else None
         if fields is not None:
             inputs["fields"] = _table_hash(*fields)
+        elif seen := sources.files_seen(self.recipe):
+            inputs["files"] = seen
 
         def make() -> None:
-            if self.recipe.source.kind == "authors":
-                toy_cells(self.recipe.source.subset, self.recipe, out, progress=not self.quiet)
-            elif self.recipe.source.kind == "duloc":
-                duloc_cells(self.recipe, out, progress=not self.quiet)
+            if ready:
+                sources.ready_cells(self.recipe, out, progress=not self.quiet)
             elif fields is not None:
                 build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
             else:
@@ -183,19 +187,19 @@ class Run:
     def fields(self) -> tuple[pd.DataFrame, Path]:
         """Return the table of the fields of view and the folder its paths start from.
 
-        Simulated ones are drawn on first use. The toy sets and hpa-duloc hold crops only, so there are none.
+        Simulated ones are drawn on first use. Sources of ready crops have none.
         """
-        if self.recipe.source.kind in ("authors", "duloc"):
+        if self.recipe.source.kind in sources.READY:
             raise unknown_name("step", "fields", ["cells", "model", "features"])
-        if self.recipe.source.kind == "table":
-            return self._field_table()
+        if self.recipe.source.kind in sources.TABLES:
+            return sources.field_table(self.recipe)
         out = self.folder / "fields"
 
         def make() -> None:
             with atomic_path(out, folder=True) as temporary:
                 simulate(self.recipe.source, temporary, jobs=self.jobs, progress=not self.quiet)
 
-        inputs = {"recipe": self.recipe.section_hash("source"), "code": CELLS_CODE["simulate"]}
+        inputs = {"recipe": self.recipe.section_hash("source"), "code": sources.CODE["simulate"]}
         self.steps.make("fields", inputs, [out / "fields.csv", out / "truth.parquet"], make)
         return read_field_table(out / "fields.csv", self.recipe)
 
@@ -364,9 +368,6 @@ class Run:
         if best:
             with atomic_path(work / CHECKPOINT) as temporary:
                 shutil.copyfile(best[1], temporary)
-
-    def _field_table(self) -> tuple[pd.DataFrame, Path]:
-        return read_field_table((self.recipe.folder or Path()) / self.recipe.source.path, self.recipe)
 
     def _check_unchanged(self, name: str, folder: Path) -> None:
         """Compare size and time of the files with the stamp; only where they differ, their hashes."""

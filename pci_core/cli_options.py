@@ -1,0 +1,44 @@
+"""Arguments and options that several commands of ``pci`` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of an embedded recipe (see 'pci recipes') or path of a TOML file.")
+]
+RunsOption = Annotated[Path | None, typer.Option("--runs", help="Folder of all runs [default: $PCI_RUNS or ./runs].")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16, float16.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the training [default: the recipe's].")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of the training [default: the recipe's].")]
+WidthOption = Annotated[
+    float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--start", help="Encoder to start the training from: a shipped one ('simulated-human') or a .safetensors [default: random]."
+    ),
+]
+JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
+ScratchOption = Annotated[
+    bool, typer.Option("--scratch", help="Train on the recipe's own cells even where pretrained weights are shipped.")
+]
+Vgg16Option = Annotated[
+    Path | None, typer.Option("--vgg16-weights", help="VGG16 weights (.pth or .safetensors) instead of torch's public ImageNet file.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Where the source's files lie [default: 'path' in [source] of the recipe].")
+]
+
+
+def training_keys(
+    seed: int | None, epochs: int | None, width: float | None, scratch: bool = False, start: str | None = None
+) -> dict[str, Any]:
+    """Return the keys of the recipe's [training] that the options change."""
+    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else None, "start": start}

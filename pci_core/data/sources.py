@@ -1,0 +1,113 @@
+"""Where a recipe's cells come from: one door to every kind of source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pci_core.cells import CellDataset
+from pci_core.errors import RecipeError, unknown_name
+from pci_core.recipe import NEED_PATH, Recipe
+
+READY = ("authors", "duloc", "deeploc", "h5sc", "subcell")  # crops ready made: there are no fields of view
+TABLES = ("table", "folder")  # fields of view of the user's, listed in a field table
+CODE = {  # raise one when what such a source gives changes
+    "simulate": 1, "table": 1, "authors": 2, "duloc": 1, "folder": 1, "deeploc": 1, "h5sc": 1, "subcell": 1,
+}  # fmt: skip
+
+
+def with_path(recipe: Recipe, path: str | os.PathLike[str]) -> Recipe:
+    """Return the recipe with its source's files at `path`.
+
+    Raises
+    ------
+    RecipeError
+        The source has no files of the user's.
+    """
+    if recipe.source.kind not in (*NEED_PATH, "duloc"):
+        raise RecipeError(f"{recipe.name}: its cells are simulated or downloaded; it reads no folder of yours, so leave the path out.")
+    return recipe.replace(source={"path": str(Path(path).resolve())})
+
+
+def field_table(recipe: Recipe) -> tuple[pd.DataFrame, Path]:
+    """Return the fields of view of a source of `TABLES`, one row each, and the folder their paths start from.
+
+    Raises
+    ------
+    CellTableError
+        The table or folder is not there or not as the recipe says.
+    """
+    if recipe.source.kind == "folder":
+        from pci_core.data.folder import folder_fields
+
+        return folder_fields(recipe)
+    from pci_core.data.table import read_field_table
+
+    path = recipe.source_path
+    return read_field_table(path / "fields.csv" if path.is_dir() else path, recipe)
+
+
+def ready_cells(recipe: Recipe, out: str | os.PathLike[str], progress: bool = True) -> CellDataset:
+    """Make the CellDataset of a source of `READY` in the folder `out`; see the module of each kind for its errors."""
+    kind = recipe.source.kind
+    if kind == "authors":
+        from pci_core.data.authors import toy_cells
+
+        return toy_cells(recipe.source.subset, recipe, out, progress=progress)
+    if kind == "duloc":
+        from pci_core.data.duloc import duloc_cells
+
+        return duloc_cells(recipe, out, progress=progress)
+    if kind == "deeploc":
+        from pci_core.data.deeploc import deeploc_cells
+
+        return deeploc_cells(recipe, out, progress=progress)
+    if kind == "h5sc":
+        from pci_core.data.h5sc import h5sc_cells
+
+        return h5sc_cells(recipe, out, progress=progress)
+    if kind == "subcell":
+        from pci_core.data.subcell import subcell_cells
+
+        return subcell_cells(recipe, out, progress=progress)
+    raise unknown_name("source of ready crops", kind, READY)
+
+
+def files_seen(recipe: Recipe) -> list[list[Any]]:
+    """Return name, size and time of the files that ready crops of the user's are read from; empty where there are none."""
+    if recipe.source.kind not in READY or not recipe.source.path:
+        return []
+    path = recipe.source_path
+    if recipe.source.kind == "duloc":
+        return []  # as before: its ready tiles are checked by content when they are read
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path] if path.is_file() else []
+    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+def ready_size(recipe: Recipe) -> tuple[int, int]:
+    """Return how many cells and images a source of ready crops of the user's holds, before any filter."""
+    if recipe.source.kind == "deeploc":
+        from pci_core.data.deeploc import deeploc_size
+
+        return deeploc_size(recipe)
+    if recipe.source.kind == "h5sc":
+        from pci_core.data.h5sc import h5sc_size
+
+        return h5sc_size(recipe)
+    from pci_core.data.subcell import subcell_size
+
+    return subcell_size(recipe)
+
+
+def expected_files(recipe: Recipe) -> list[str]:
+    """Return lines that say which files a source of the user's expects, and what of it is there."""
+    lines = [f"  files         {recipe.source_path}{'' if recipe.source_path.exists() else ' (NOT THERE)'}"]
+    lines += [f"                {line}" for line in recipe.source.note.strip().splitlines()]
+    if recipe.source.kind == "folder":
+        from pci_core.data.folder import describe_layout
+
+        lines += [f"                {line}" for line in describe_layout(recipe)]
+    return lines
