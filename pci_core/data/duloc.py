@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -20,14 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import PIL
-import pooch
 from skimage.filters import threshold_otsu
 from tqdm import tqdm
 
 import pci_core
 from pci_core.cells import CellDataset, CellWriter
-from pci_core.data.download import MIRROR, fetch
-from pci_core.errors import CellTableError, DatasetError, DownloadError, ImageError, RecipeError
+from pci_core.data.many import fetch_all
+from pci_core.errors import CellTableError, DatasetError, ImageError, RecipeError
 from pci_core.imaging.crop import resize_crops
 from pci_core.imaging.read import read_pixels
 from pci_core.recipe import Recipe
@@ -39,8 +37,6 @@ FOLDERS = ("img_comb1", "img_comb3")  # cytosol + nucleoplasm, nucleoli + nucleo
 COLOURS = {"protein": "green", "nucleus": "blue", "microtubules": "red"}
 LOCATIONS = {"25": "cytosol", "0": "nucleoplasm", "2": "nucleoli"}  # the source writes the codes of HPA's Kaggle contest
 GRID, TILE = 3, 512  # cells a row and column of a mosaic; side of a cell, px
-THREADS = 8
-GIVE_UP = 5  # failed downloads after which the others are not tried
 _PLANES = ("protein", "nucleus", "microtubules", "er")  # of ready tiles
 _COLUMNS = ("folder", "id", "tile_row", "tile_col", "n_nuclei", "fractions", "landmark_group")
 
@@ -185,12 +181,26 @@ def _cut(tiles: np.ndarray, names: list[str], size: int, table: pd.DataFrame) ->
     return out
 
 
+def _mosaics() -> list[str]:
+    return [p.removesuffix(f"_{COLOURS['protein']}.jpg") for p in registry() if p.endswith(f"_{COLOURS['protein']}.jpg")]
+
+
+def fetch_mosaics(progress: bool = False, names: Iterable[str] = tuple(COLOURS)) -> dict[str, Path]:
+    """Fetch the tables and the mosaics of the named channels, each checked; return their local paths.
+
+    Raises
+    ------
+    DownloadError
+        See `pci_core.data.many.fetch_all`.
+    """
+    wanted = [*(f"{folder}.csv" for folder in FOLDERS), *(f"{m}_{COLOURS[n]}.jpg" for m in _mosaics() for n in names)]
+    return fetch_all({path: (f"{RAW}/{path}", f"gitblob:{registry()[path]}") for path in wanted}, "hpa-duloc", progress)
+
+
 def _downloaded(names: list[str], side: int, progress: bool) -> tuple[int, Iterator[tuple[np.ndarray, pd.DataFrame]]]:
     """Fetch all mosaics and return their number and a generator over them."""
-    tables = [f"{folder}.csv" for folder in FOLDERS]
-    colours = [COLOURS[n] for n in names]
-    mosaics = [p.removesuffix(f"_{COLOURS['protein']}.jpg") for p in registry() if p.endswith(f"_{COLOURS['protein']}.jpg")]
-    files = _fetch_all([*tables, *(f"{m}_{c}.jpg" for m in mosaics for c in colours)], progress)
+    mosaics = _mosaics()
+    files = fetch_mosaics(progress, names)
     known = {folder: _fractions(files[f"{folder}.csv"]) for folder in FOLDERS}
 
     def blocks() -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
@@ -201,43 +211,10 @@ def _downloaded(names: list[str], side: int, progress: bool) -> tuple[int, Itera
             image = _image(folder, name)
             cells = [f"{image}_r{i // GRID}c{i % GRID}" for i in range(GRID**2)]
             facts = [tile_facts().get(cell, (1, cell)) for cell in cells]
-            tiles = np.stack([mosaic_tiles(files[f"{mosaic}_{c}.jpg"], side) for c in colours], axis=1)
+            tiles = np.stack([mosaic_tiles(files[f"{mosaic}_{COLOURS[n]}.jpg"], side) for n in names], axis=1)
             yield tiles, _table(image, cells, known[folder][name], [n for n, _ in facts], [g for _, g in facts])
 
     return len(mosaics), blocks()
-
-
-def _fetch_all(paths: list[str], progress: bool) -> dict[str, Path]:
-    """Fetch small files side by side; all of them, or an error that says what is missing."""
-    patient = bool(os.environ.get(MIRROR))  # a mirror answers at once, so that its gaps can all be counted
-    failures = 0
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("WARNING")  # here already: threads that set and reset it would undo one another
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        jobs = {pool.submit(fetch, f"{RAW}/{path}", known_hash=f"gitblob:{registry()[path]}"): path for path in paths}
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="hpa-duloc download", unit=" files", disable=not progress):
-            error = job.exception()
-            if error is not None and not isinstance(error, DownloadError):
-                raise error  # a full disk, say: no other file will fare better
-            failures += error is not None
-            if failures >= GIVE_UP and not patient:
-                break
-    finally:
-        pool.shutdown(cancel_futures=True)
-        logger.setLevel(level)
-    tried = {path: job for job, path in jobs.items() if not job.cancelled()}
-    failed = {path: error for path, job in tried.items() if (error := job.exception()) is not None}
-    if failed:
-        first = next(iter(failed.values()))
-        raise DownloadError(
-            f"hpa-duloc: {len(tried) - len(failed)} of {len(paths)} files were had, {len(failed)} failed"
-            f"{'' if len(tried) == len(paths) else ' and the others were not tried'}: {', '.join(list(failed)[:5])}"
-            f"{' …' if len(failed) > 5 else ''}. The first: {first}"
-            f"{'' if patient else ' What was downloaded is kept; run the same again.'}"
-        ) from first
-    return {path: job.result() for path, job in tried.items()}
 
 
 def _fractions(path: Path) -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pci_core import recipe as recipes
 from pci_core.cells import CellDataset
-from pci_core.data import duloc
+from pci_core.data import duloc, many
 from pci_core.data.download import git_blob_sha1
 from pci_core.errors import CellTableError, DatasetError, DownloadError, ImageError, PCIError, RecipeError
 from pci_core.info import _expect
@@ -154,7 +154,7 @@ def test_wrong_hash(mirror: Mirror, tmp_path: Path) -> None:
 
 def test_without_a_network_it_gives_up_soon(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PCI_MIRROR")
-    monkeypatch.setattr(duloc, "THREADS", 1)
+    monkeypatch.setattr(many, "THREADS", 1)
     tried = []
 
     def fetch(url: str, **options: Any) -> Path:
@@ -165,7 +165,7 @@ def test_without_a_network_it_gives_up_soon(mirror: Mirror, tmp_path: Path, monk
             raise DownloadError(f"{url} could not be downloaded.")
         return mirror.root / url.removeprefix(f"{duloc.RAW}/")
 
-    monkeypatch.setattr(duloc, "fetch", fetch)
+    monkeypatch.setattr(many, "fetch", fetch)
     with pytest.raises(
         DownloadError, match=r"2 of 14 files were had, [5-9] failed and the others were not tried: .* is kept; run the same again"
     ):
