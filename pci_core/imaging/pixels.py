@@ -1,0 +1,153 @@
+"""Image files to arrays as they are stored, each whole or refused."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from pci_core.cells import DTYPES
+from pci_core.errors import ImageError
+from pci_core.imaging.layout import REPAIR, TIFF_SUFFIXES, Layout, check_size, plain_tiff_layout
+from pci_core.imaging.ngff import is_zarr, read_zarr, zarr_layout
+from pci_core.imaging.ome import is_ome_tiff, ome_tiff_layout
+
+_UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+_T = TypeVar("_T")
+
+
+def read_layout(path: Path) -> Layout:
+    """Return what the header says of an image file or OME-Zarr folder; no pixel is read.
+
+    Raises
+    ------
+    ImageError
+        Missing, empty, damaged, no image, or with metadata that contradict the file.
+    """
+    return _careful(path, zarr_layout, _tiff_layout, _picture_layout)
+
+
+def read_array(path: Path) -> tuple[np.ndarray, Layout]:
+    """Read an image with its layout; the axes of the array are those of the layout, those of length 1 may be left out.
+
+    Raises
+    ------
+    ImageError
+        As `read_layout`, or pixels are missing or damaged.
+    """
+    return _careful(path, read_zarr, _read_tiff, _read_picture)
+
+
+def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image as it is: (H, W), (H, W, colours) or, for TIFF and OME-Zarr, all axes longer than 1, channels before height.
+
+    Raises
+    ------
+    ImageError
+        Missing, empty, truncated or no image.
+    """
+    return read_array(Path(path))[0]
+
+
+def usable_dtype(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """Return pixels as uint8, uint16 or float32 without a change of value (float64 is rounded to float32), or refuse."""
+    pixels = np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+    if pixels.dtype.name in DTYPES:
+        return pixels
+    if pixels.dtype.kind == "f":
+        return pixels.astype(np.float32)  # microscopes give 16 bits at most; float32 holds 24
+    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 65535:
+        return pixels.astype(np.uint16)
+    raise ImageError(
+        f"{path}: pixels are {pixels.dtype}{'' if pixels.dtype.kind == 'b' else f' from {pixels.min()} to {pixels.max()}'}, "
+        "which fits none of uint8, uint16, float32. Export intensities as one of these."
+    )
+
+
+def _careful(path: Path, folder: Callable[[Path], _T], tiff: Callable[[Path], _T], picture: Callable[[Path], _T]) -> _T:
+    if path.is_dir():
+        if not is_zarr(path):
+            raise ImageError(f"{path} is a folder, and no OME-Zarr. Name an image file in it, or the .zarr folder.")
+        return folder(path)
+    if not path.is_file():
+        raise ImageError(f"{path} is not there. Correct the path in the field table.")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path} is empty (0 bytes). {REPAIR}")
+    try:
+        return tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else picture(path)
+    except _UNREADABLE as error:
+        if "imagecodecs" in str(error):
+            raise ImageError(f"{path}: {error}. Run 'pip install imagecodecs', or save the file without that compression.") from error
+        raise ImageError(f"{path} cannot be read as an image, it is damaged, cut short or of another kind ({error}). {REPAIR}") from error
+
+
+def _tiff_layout(path: Path) -> Layout:
+    with tifffile.TiffFile(path) as tiff:
+        return ome_tiff_layout(tiff, path) if is_ome_tiff(tiff) else plain_tiff_layout(tiff, path)
+
+
+def _read_tiff(path: Path) -> tuple[np.ndarray, Layout]:
+    with tifffile.TiffFile(path) as tiff:
+        if not is_ome_tiff(tiff):
+            layout = plain_tiff_layout(tiff, path)
+            for page in tiff.pages:
+                _check_whole(page, path)
+            return np.asarray(tiff.series[0].asarray()).reshape(layout.shape), layout
+        layout = ome_tiff_layout(tiff, path)
+        others = {file: tifffile.TiffFile(file) for file, _ in layout.pages if file != path}
+        try:
+            planes = []
+            for file, number in layout.pages:
+                page: Any = others.get(file, tiff).pages[number]
+                _check_whole(page, file)
+                planes.append(page.asarray())
+        finally:
+            for other in others.values():
+                other.close()
+        pixels = np.stack(planes)
+        if layout.axes.endswith("S") and pixels.shape[1:] != layout.shape[3:]:
+            pixels = np.moveaxis(pixels, 1, -1)  # samples stored as planes of their own
+        return np.squeeze(pixels.reshape(layout.shape), axis=tuple(i for i in range(3) if layout.shape[i] == 1)), layout
+
+
+def _check_whole(page: Any, path: Path) -> None:
+    size = path.stat().st_size
+    ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if ends and max(ends) > size:  # some writers' files would else be read with zeros in place of what is missing
+        raise ImageError(f"{path} is cut short: {max(ends)} bytes are needed, it has {size}. {REPAIR}")
+
+
+def _picture_layout(path: Path) -> Layout:
+    with Image.open(path) as picture:
+        return _layout_of(picture, path)
+
+
+def _layout_of(picture: Image.Image, path: Path) -> Layout:
+    mode = picture.mode
+    if mode in ("CMYK", "YCbCr", "LAB", "HSV", "1"):
+        raise ImageError(f"{path}: colour mode {mode} cannot be taken as channel intensities. Export it as grey or RGB.")
+    dtype = "uint16" if mode.startswith("I;16") else {"I": "int32", "F": "float32"}.get(mode, "uint8")
+    size = (picture.height, picture.width)
+    if mode in ("RGB", "RGBA", "RGBX", "P", "PA"):
+        return check_size(Layout("YXS", (*size, 3), dtype), path)
+    return check_size(Layout("YX", size, dtype), path)
+
+
+def _read_picture(path: Path) -> tuple[np.ndarray, Layout]:
+    with Image.open(path) as picture:
+        layout = _layout_of(picture, path)
+        if picture.mode in ("P", "PA"):
+            picture.load()
+            return np.asarray(picture.convert("RGB")), layout
+        pixels = np.asarray(picture)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3] if layout.axes == "YXS" else pixels[..., 0]
+    return pixels, layout
