@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 import pci_core
 from pci_core.cells import CellDataset, CellWriter
-from pci_core.data.download import ZipReader, discard, fetch, git_blob_sha1, open_zip
+from pci_core.data.archives import ZipReader, open_zip
+from pci_core.data.download import discard, fetch, git_blob_sha1
 from pci_core.errors import DatasetError, DownloadError, ImageError, RecipeError, unknown_name
 from pci_core.recipe import Recipe
 

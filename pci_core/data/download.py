@@ -1,4 +1,4 @@
-"""Downloads, checked against known hashes, and archives unpacked without trusting their names or sizes.
+"""Downloads, checked against known hashes; archives are unpacked by `pci_core.data.archives`.
 
 Every download of the package goes through `fetch`. Files land under ``<cache>/<host>/<path>``; a folder
 of the same layout, named by the environment variable ``PCI_MIRROR``, is used instead of the network.
@@ -7,15 +7,7 @@ of the same layout, named by the environment variable ``PCI_MIRROR``, is used in
 from __future__ import annotations
 
 import hashlib
-import lzma
 import os
-import stat
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,8 +15,12 @@ import pooch
 import requests
 
 import pci_core
+from pci_core.data.archives import Limits as Limits  # found here before they had a module of their own
+from pci_core.data.archives import ZipReader as ZipReader
+from pci_core.data.archives import open_zip as open_zip
+from pci_core.data.archives import unpack_zip as unpack_zip
 from pci_core.errors import DownloadError
-from pci_core.storage import as_storage_error, atomic_path
+from pci_core.storage import as_storage_error
 
 MIRROR, CACHE = "PCI_MIRROR", "PCI_CACHE"
 TIMEOUT = (15, 60)  # seconds to connect, and between two blocks of bytes
@@ -141,143 +137,3 @@ def discard(path: str | os.PathLike[str]) -> None:
     mirror = os.environ.get(MIRROR)
     if not (mirror and Path(path).resolve().is_relative_to(Path(mirror).resolve())):
         Path(path).unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an archive may hold at most; sizes in bytes, counted while reading, whatever the header says."""
-
-    members: int = 20_000
-    member_bytes: int = 256 << 20
-    total_bytes: int = 2 << 30
-
-
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, NotImplementedError, RuntimeError, UnicodeDecodeError)
-
-
-class ZipReader:
-    """The files of a zip archive, by name, after its list was found harmless. Made by `open_zip`."""
-
-    def __init__(self, archive: zipfile.ZipFile, path: Path, limits: Limits) -> None:
-        self._archive, self._path, self._limits = archive, path, limits
-        self._read = 0
-        infos = archive.infolist()
-        if len(infos) > limits.members:
-            raise DownloadError(f"{path}: {len(infos)} members, more than the {limits.members} allowed. This is not the expected archive.")
-        seen: set[str] = set()
-        self._files: dict[str, zipfile.ZipInfo] = {}
-        for info in infos:
-            name = _safe_name(info, path)
-            if name in seen:
-                raise DownloadError(f"{path}: member '{name}' occurs twice. This is not the expected archive.")
-            seen.add(name)
-            if not info.is_dir():
-                self._files[name] = info
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all files, in the archive's order."""
-        return list(self._files)
-
-    def blocks(self, name: str) -> Iterator[bytes]:
-        """Yield the bytes of the file `name`; the limits hold for what is really read."""
-        size, limits = 0, self._limits
-        try:
-            with self._archive.open(self._files[name]) as handle:
-                while block := handle.read(_BLOCK):
-                    size += len(block)
-                    self._read += len(block)
-                    if size > limits.member_bytes or self._read > limits.total_bytes:
-                        raise DownloadError(
-                            f"{self._path}: '{name}' unpacks to more than is allowed ({limits.member_bytes} bytes a file, "
-                            f"{limits.total_bytes} in all). This is not the expected archive."
-                        )
-                    yield block
-        except _DAMAGE as error:
-            raise DownloadError(f"{self._path}: member '{name}' is damaged ({error}). Download the archive again.") from error
-
-    def read(self, name: str) -> bytes:
-        """Return the bytes of the file `name`."""
-        return b"".join(self.blocks(name))
-
-
-def _safe_name(info: zipfile.ZipInfo, path: Path) -> str:
-    raw = info.orig_filename  # ZipInfo.filename is already cut at a NUL
-    name = raw.rstrip("/")
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if "\\" in raw or "\0" in raw or ":" in raw or raw.startswith("/") or any(s in ("", ".", "..") for s in name.split("/")):
-        raise DownloadError(
-            f"{path}: member {raw!r} could leave the folder it is unpacked to. Nothing was unpacked; do not use this archive."
-        )
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise DownloadError(f"{path}: member '{name}' is a link or device. Nothing was unpacked; do not use this archive.")
-    return name
-
-
-@contextmanager
-def open_zip(archive: str | os.PathLike[str], *, limits: Limits | None = None) -> Iterator[ZipReader]:
-    """Open a zip archive for reading by name, refusing dangerous member names of any kind.
-
-    Raises
-    ------
-    DownloadError
-        No zip, a truncated one, absolute or climbing names, links, doubled names, too many members; while
-        reading: too many bytes or damage.
-    """
-    path = Path(archive)
-    try:
-        handle = zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise DownloadError(f"{path} is not there. Download the archive first.") from error
-    except _DAMAGE as error:
-        raise DownloadError(f"{path} is no zip archive or is truncated ({error}). Delete it and download it again.") from error
-    with handle:
-        yield ZipReader(handle, path, limits or Limits())
-
-
-def unpack_zip(
-    archive: str | os.PathLike[str],
-    folder: str | os.PathLike[str],
-    wanted: Callable[[str], bool] | None = None,
-    *,
-    limits: Limits | None = None,
-) -> list[Path]:
-    """Unpack files of a zip archive into `folder`, whole or not at all.
-
-    Parameters
-    ----------
-    archive : path-like
-        The zip file.
-    folder : path-like
-        Made anew; an older folder of that name is replaced once all is unpacked.
-    wanted : callable, optional
-        Told the name of a file, says whether to unpack it. Default: all.
-    limits : Limits, optional
-        What the archive may hold at most.
-
-    Returns
-    -------
-    list of Path
-        The files, in the archive's order.
-
-    Raises
-    ------
-    DownloadError
-        See `open_zip`; also where a name is both a file and a folder. No partial folder stays.
-    """
-    folder = Path(folder)
-    with open_zip(archive, limits=limits) as reader, atomic_path(folder, folder=True) as temporary:
-        names = [n for n in reader.names if wanted is None or wanted(n)]
-        for name in names:
-            target = temporary / name
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                handle = open(target, "xb")  # noqa: SIM115 closed below; only the opening is guarded
-            except (FileExistsError, NotADirectoryError) as error:
-                raise DownloadError(
-                    f"{archive}: member '{name}' collides with another member. This is not the expected archive."
-                ) from error
-            with handle:
-                for block in reader.blocks(name):
-                    handle.write(block)
-    return [folder / name for name in names]
