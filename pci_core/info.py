@@ -21,6 +21,7 @@ from pci_core.data.table import read_field_table
 from pci_core.imaging.build import field_cells
 from pci_core.model import SourceCellEncoder, build
 from pci_core.recipe import Recipe
+from pci_core.run import DATA_PLACE
 
 PROBE_FIELDS = 6
 
@@ -61,9 +62,8 @@ def describe_run(
         Several lines.
     """
     spec = recipes.load(recipe)
-    if data is not None:
-        spec = sources.with_path(spec, data)
     folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / spec.name
+    spec = sources.located(spec, data, folder / DATA_PLACE)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where)
     devices.keep_freed_memory()

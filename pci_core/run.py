@@ -37,6 +37,7 @@ from pci_core.storage import as_storage_error, atomic_path, content_hash, file_s
 from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, state_hash, train, training_key
 from pci_core.weights import load_safetensors
 
+DATA_PLACE = "data_folder.txt"  # in a run's folder: where the files lay that its cells were made from
 BASELINES_CODE = 1  # raise it when a baseline changes what it gives
 
 
@@ -54,7 +55,7 @@ class Run:
         they make is kept beside the recipe's own, under a name that says so. With any change features
         come from a network trained here; ``{"pretrained": ""}`` asks for that and nothing else.
     data : path-like, optional
-        Where the source's files lie, instead of ``path`` in [source] of the recipe.
+        Where the source's files lie, instead of ``path`` in [source] of the recipe; a run remembers it.
     sample : int, optional
         Describe and compare about so many cells only, whole images drawn class by class; networks are still
         trained on all. What is made of them is kept beside, under a name that says so.
@@ -89,8 +90,8 @@ class Run:
         quiet: bool = False,
     ) -> None:
         base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe)
-        if data is not None:
-            base = sources.with_path(base, data)
+        self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
+        base = sources.located(base, data, self.folder / DATA_PLACE)
         changed = {k: v for k, v in (training or {}).items() if v is not None}
         if changed:
             changed.setdefault("pretrained", "")
@@ -104,7 +105,6 @@ class Run:
             raise RecipeError(f"a sample of {sample} cells is none; ask for at least 1, or leave it out for all cells.")
         self._label, self.sample = "", sample
         self.vgg16_weights = Path(vgg16_weights) if vgg16_weights else None
-        self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
         self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet
@@ -173,8 +173,10 @@ class Run:
         def make() -> None:
             if ready:
                 sources.ready_cells(self.recipe, out, progress=not self.quiet)
+                sources.remember(self.recipe, self.folder / DATA_PLACE)
             elif fields is not None:
                 build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
+                sources.remember(self.recipe, self.folder / DATA_PLACE)
             else:
                 table, root = self.fields()
                 truth = pd.read_parquet(root / "truth.parquet")

@@ -11,6 +11,7 @@ import pandas as pd
 from pci_core.cells import CellDataset
 from pci_core.errors import RecipeError, unknown_name
 from pci_core.recipe import NEED_PATH, Recipe
+from pci_core.storage import write_text
 
 READY = ("authors", "duloc", "deeploc", "h5sc", "subcell")  # crops ready made: there are no fields of view
 TABLES = ("table", "folder")  # fields of view of the user's, listed in a field table
@@ -30,6 +31,30 @@ def with_path(recipe: Recipe, path: str | os.PathLike[str]) -> Recipe:
     if recipe.source.kind not in (*NEED_PATH, "duloc"):
         raise RecipeError(f"{recipe.name}: its cells are simulated or downloaded; it reads no folder of yours, so leave the path out.")
     return recipe.replace(source={"path": str(Path(path).resolve())})
+
+
+def located(recipe: Recipe, data: str | os.PathLike[str] | None, place: Path) -> Recipe:
+    """Return the recipe with its files where they are.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    data : path-like, optional
+        Where the user says they are.
+    place : Path
+        What `remember` wrote for this run: used for embedded recipes whose own ``path`` is not there.
+    """
+    if data is not None:
+        return with_path(recipe, data)
+    if recipe.folder is None and recipe.source.kind in NEED_PATH and not recipe.source_path.exists() and place.is_file():
+        return with_path(recipe, place.read_text(encoding="utf-8").strip())
+    return recipe
+
+
+def remember(recipe: Recipe, place: Path) -> None:
+    """Write down where the files of a run lie, so that later commands and notebooks need not be told again."""
+    if recipe.folder is None and recipe.source.kind in NEED_PATH:
+        write_text(place, f"{recipe.source_path.resolve()}\n")
 
 
 def field_table(recipe: Recipe) -> tuple[pd.DataFrame, Path]:
