@@ -51,6 +51,8 @@ class Layout:
         OME-TIFF: file and page of each plane, channels fastest, then z, then t.
     inner : str
         OME-Zarr: the array of the full size within the folder.
+    stored : tuple of int
+        OME-Zarr: where each of the axes stands in that array; empty = in this order.
     """
 
     axes: str
@@ -62,6 +64,7 @@ class Layout:
     label: bool = False
     pages: tuple[tuple[Path, int], ...] = ()
     inner: str = ""
+    stored: tuple[int, ...] = ()
 
     def size(self, axis: str) -> int:
         """Return the length of an axis, 1 where there is none."""
@@ -93,6 +96,17 @@ def check_size(layout: Layout, path: Path) -> Layout:
         raise ImageError(f"{path} holds no pixels (shape {layout.shape}). {REPAIR}")
     if math.prod(layout.shape) > LARGEST:
         raise ImageError(f"{path}: {layout.shape} is more than {LARGEST:,} values. Cut it into fields of view first. {REPAIR}")
+    return layout
+
+
+def one_plane(layout: Layout, path: Path) -> Layout:
+    """Refuse z planes and time points, but for ImageJ's stacks without channels: there planes of any meaning are called z or t."""
+    z, t = layout.size("Z"), layout.size("T")
+    if z * t > 1 and (layout.ome or "C" in layout.axes or z > 1 < t):
+        raise ImageError(
+            f"{path} has {z} z planes and {t} time points of {layout.size('C')} channels; one plane a channel is needed. "
+            "Project z first (e.g. its maximum) and make a file of each time point, or leave the field out."
+        )
     return layout
 
 
@@ -135,9 +149,8 @@ def _resolution(tiff: tifffile.TiffFile, imagej: dict[str, Any], path: Path) -> 
             sides.append(below / above)
         except (TypeError, ValueError, ZeroDivisionError):
             sides.append(0.0)
-    if imagej:
-        unit = str(imagej.get("unit", ""))
-        return square(in_um(sides[0], unit), in_um(sides[1], unit), path)
-    unit = {2: "inch", 3: "cm"}.get(int(tags.valueof("ResolutionUnit", default=2) or 0), "")
-    y, x = (in_um(s, unit) for s in sides)
-    return square(y, x, path) if 0 < max(y, x) <= NOT_SPECIMEN else 0.0
+    unit = str(imagej.get("unit", "")) if imagej else {2: "inch", 3: "cm"}.get(int(tags.valueof("ResolutionUnit", default=2) or 0), "")
+    y, x = (in_um(side, unit) for side in sides)
+    if unit in ("inch", "cm") and max(y, x) > NOT_SPECIMEN:
+        return 0.0  # ImageJ takes these units over from the TIFF's own tags
+    return square(y, x, path)

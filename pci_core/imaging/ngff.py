@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pci_core.errors import ImageError
-from pci_core.imaging.layout import REPAIR, Layout, check_size, in_um, square
+from pci_core.imaging.layout import REPAIR, Layout, check_size, in_um, one_plane, square
 
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _CODECS = {
@@ -59,29 +59,34 @@ def zarr_layout(path: Path) -> Layout:
     multiscale = attributes["multiscales"][0]
     axes, units = _axes(multiscale, len(shape), path)
     scale = _scale(multiscale, len(shape), path)
-    um = [in_um(scale[axes.index(a)], units[axes.index(a)]) if scale else 0.0 for a in "YX"]
-    layout = Layout(
-        axes, shape, dtype.name, (), square(um[0], um[1], path), True, "image-label" in attributes, inner=where
+    y, x = (in_um(scale[axes.index(a)], units[axes.index(a)]) if scale else 0.0 for a in "YX")
+    order = "".join(a for a in "TZCYX" if a in axes)
+    names = _names(attributes, shape[axes.index("C")] if "C" in axes else 1, path)
+    return check_size(
+        Layout(
+            order, tuple(shape[axes.index(a)] for a in order), dtype.name, names, square(y, x, path), True, "image-label" in attributes,
+            inner=where, stored=tuple(axes.index(a) for a in order),
+        ),
+        path,
     )  # fmt: skip
-    names = _names(attributes, layout.size("C"), path)
-    return check_size(Layout(axes, shape, dtype.name, names, layout.um_per_px, True, layout.label, inner=where), path)
 
 
 def read_zarr(path: Path) -> tuple[np.ndarray, Layout]:
-    """Read all pixels of an OME-Zarr image at its full size, the axes as in its layout.
+    """Read all pixels of an OME-Zarr image at its full size; axes as in its layout: T, Z, C, Y, X, those it has.
 
     Raises
     ------
     ImageError
         As `zarr_layout`; a chunk cannot be decoded; or none is there (Zarr itself would give zeros).
     """
-    layout = zarr_layout(path)
+    layout = one_plane(zarr_layout(path), path)
     _, array, _ = _open(path)
     try:
         there = int(array.nchunks_initialized)
         if not there:
             raise ImageError(f"{path}: none of the {array.nchunks} chunks of array '{layout.inner}' is there. {REPAIR}")
-        return np.asarray(array[...]), layout
+        pixels = np.asarray(array[...])
+        return np.transpose(pixels, layout.stored or None), layout
     except _FILE_ERRORS as error:
         raise ImageError(f"{path}: its array '{layout.inner}' cannot be read, a chunk is damaged ({error}). {REPAIR}") from error
 

@@ -5,6 +5,7 @@ tifffile reads such files too, but puts zeros where a page or a file of the set 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +68,10 @@ def ome_tiff_layout(tiff: tifffile.TiffFile, path: Path) -> Layout:
     pages = _pages(pixels, n, tiff, path)
     dtype = _check_pages(pages, pixels.get("Type", ""), sizes, samples, tiff, path)
     names = tuple((c.get("Name") or "").strip() for c in channels) if samples == 1 and len(channels) == n["C"] else ()
-    um = square(*(in_um(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX"), path)
-    axes, shape = "TZCYX", (n["T"], n["Z"], n["C"], sizes["Y"], sizes["X"])
-    if samples > 1:
-        axes, shape = axes + "S", (*shape, samples)
-    return check_size(Layout(axes, shape, dtype, names if any(names) else (), um, True, False, pages), path)
+    y, x = (in_um(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX")
+    axes, shape = "TZCYXS", (n["T"], n["Z"], n["C"], sizes["Y"], sizes["X"], samples)
+    layout = Layout(axes[: 5 + (samples > 1)], shape[: 5 + (samples > 1)], dtype, names if any(names) else (), square(y, x, path), True)
+    return check_size(dataclasses.replace(layout, pages=pages), path)
 
 
 def _description(tiff: tifffile.TiffFile) -> str:

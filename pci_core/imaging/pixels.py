@@ -14,7 +14,7 @@ from PIL import Image
 
 from pci_core.cells import DTYPES
 from pci_core.errors import ImageError
-from pci_core.imaging.layout import REPAIR, TIFF_SUFFIXES, Layout, check_size, plain_tiff_layout
+from pci_core.imaging.layout import REPAIR, TIFF_SUFFIXES, Layout, check_size, one_plane, plain_tiff_layout
 from pci_core.imaging.ngff import is_zarr, read_zarr, zarr_layout
 from pci_core.imaging.ome import is_ome_tiff, ome_tiff_layout
 
@@ -97,11 +97,11 @@ def _tiff_layout(path: Path) -> Layout:
 def _read_tiff(path: Path) -> tuple[np.ndarray, Layout]:
     with tifffile.TiffFile(path) as tiff:
         if not is_ome_tiff(tiff):
-            layout = plain_tiff_layout(tiff, path)
-            for page in tiff.pages:
-                _check_whole(page, path)
+            layout = one_plane(plain_tiff_layout(tiff, path), path)
+            for every in tiff.pages:
+                _check_whole(every, path)
             return np.asarray(tiff.series[0].asarray()).reshape(layout.shape), layout
-        layout = ome_tiff_layout(tiff, path)
+        layout = one_plane(ome_tiff_layout(tiff, path), path)
         others = {file: tifffile.TiffFile(file) for file, _ in layout.pages if file != path}
         try:
             planes = []

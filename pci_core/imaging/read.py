@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
-from PIL import Image
 from skimage.transform import downscale_local_mean
 
-from pci_core.cells import DTYPES
 from pci_core.errors import ImageError, RecipeError
+from pci_core.imaging.layout import REPAIR, UNEQUAL, Layout
+from pci_core.imaging.pixels import read_array, read_pixels, usable_dtype
 from pci_core.recipe import Recipe
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+__all__ = ["as_dtype", "channel_names", "check_scale", "downscale", "field_order", "read_field", "read_pixels", "usable_dtype"]
+
 COLOURS = {"red": 0, "green": 1, "blue": 2, "yellow": 0}  # HPA paints its ER marker yellow: red and green alike
 _NAMED_COLOUR = re.compile(r"(?:^|[_\-. ])(red|green|blue|yellow)(?=$|[_\-. ])", re.IGNORECASE)
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, zlib.error, Image.DecompressionBombError)
-_REPAIR = "Fetch or export the file again, or take this field out of the field table."
 
 
 def read_field(row: Mapping[str, Any], recipe: Recipe, root: str | os.PathLike[str] = ".") -> np.ndarray:
@@ -34,10 +31,10 @@ def read_field(row: Mapping[str, Any], recipe: Recipe, root: str | os.PathLike[s
     Parameters
     ----------
     row : mapping
-        One row of a field table: ``path`` (formats ``composite``, ``stack``) or one ``path_<channel>`` a
+        One row of a field table: ``path`` (formats ``composite``, ``stack``, ``named``) or one ``path_<channel>`` a
         channel (``separate``); ``field`` is used in messages.
     recipe : Recipe
-        Says the channels, their order in the file, the format and the reduction.
+        Says the channels, their order or names in the file, the format and the reduction.
     root : path-like
         Folder that relative paths start from.
 
@@ -50,26 +47,35 @@ def read_field(row: Mapping[str, Any], recipe: Recipe, root: str | os.PathLike[s
     ------
     ImageError
         A file is missing, unreadable, truncated or empty; a channel is missing; channels differ in size
-        or type; a pixel is NaN or infinite.
+        or type; there are z planes or time points; a pixel is NaN or infinite; the file gives another
+        pixel size than the recipe.
     RecipeError
         ``fields.order`` does not name every channel.
     """
     names = [c.name for c in recipe.channels]
-    if recipe.fields.format == "separate":
+    how = recipe.fields.format
+    if how == "separate":
         files = [_resolve(row, f"path_{n}", n, root) for n in names]
-        planes = [_grey(_read(f), f, n) for f, n in zip(files, names, strict=True)]
+        planes = []
+        for file, name in zip(files, names, strict=True):
+            pixels, layout = read_array(file)
+            check_scale(layout.um_per_px, recipe, file)
+            planes.append(_grey(pixels, file, name))
     else:
         file = _resolve(row, "path", ", ".join(names), root)
         files = [file] * len(names)
-        order = field_order(recipe)
-        planes = _composite(_read(file), file) if recipe.fields.format == "composite" else _stack(file, len(order))
-        planes = [planes[order.index(n)] for n in names]
+        order = [] if how == "named" else field_order(recipe)
+        pixels, layout = read_array(file)
+        check_scale(layout.um_per_px, recipe, file)
+        if how == "named":
+            planes = _named(pixels, layout, file, channel_names(recipe))
+        else:
+            planes = _composite(pixels, file) if how == "composite" else _stack(pixels, layout, file, len(order))
+            planes = [planes[order.index(n)] for n in names]
     shapes = {p.shape for p in planes}
     if len(shapes) > 1:
         found = "; ".join(f"{n} {p.shape[0]}x{p.shape[1]} px ({f.name})" for n, p, f in zip(names, planes, files, strict=True))
-        raise ImageError(
-            f"{_name(row)}: channels of different sizes: {found}. All channels of a field must show the same pixels. {_REPAIR}"
-        )
+        raise ImageError(f"{_name(row)}: channels of different sizes: {found}. All channels of a field must show the same pixels. {REPAIR}")
     typed = [usable_dtype(p, f) for p, f in zip(planes, files, strict=True)]
     if len({p.dtype for p in typed}) > 1:
         found = "; ".join(f"{n} {p.dtype} ({f.name})" for n, p, f in zip(names, typed, files, strict=True))
@@ -79,7 +85,7 @@ def read_field(row: Mapping[str, Any], recipe: Recipe, root: str | os.PathLike[s
         for plane, name, file in zip(field, names, files, strict=True):
             bad = int((~np.isfinite(plane)).sum())
             if bad:
-                raise ImageError(f"{file}: channel '{name}' has {bad} NaN or infinite pixels. {_REPAIR}")
+                raise ImageError(f"{file}: channel '{name}' has {bad} NaN or infinite pixels. {REPAIR}")
     return downscale(field, recipe.fields.downscale)
 
 
@@ -130,30 +136,25 @@ def field_order(recipe: Recipe) -> list[str]:
     return order
 
 
-def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file as it is: (H, W), (H, W, colours) or, for TIFF, the shape of its first series.
+def channel_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return what the file calls each channel of the recipe, for format ``named``."""
+    return recipe.fields.file_channels or tuple(c.name for c in recipe.channels)
+
+
+def check_scale(um_per_px: float, recipe: Recipe, path: Path) -> None:
+    """Refuse a file whose pixel size (µm, unreduced; 0 = not told) is not the recipe's; one of the two must then be wrong.
 
     Raises
     ------
     ImageError
-        Missing, empty, truncated or no image.
+        Both are told and differ by more than 1 %.
     """
-    return _read(Path(path))
-
-
-def usable_dtype(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """Return pixels as uint8, uint16 or float32 without a change of value (float64 is rounded to float32), or refuse."""
-    pixels = np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))
-    if pixels.dtype.name in DTYPES:
-        return pixels
-    if pixels.dtype.kind == "f":
-        return pixels.astype(np.float32)  # microscopes give 16 bits at most; float32 holds 24
-    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 65535:
-        return pixels.astype(np.uint16)
-    raise ImageError(
-        f"{path}: pixels are {pixels.dtype}{'' if pixels.dtype.kind == 'b' else f' from {pixels.min()} to {pixels.max()}'}, "
-        "which fits none of uint8, uint16, float32. Export intensities as one of these."
-    )
+    expected = recipe.fields.um_per_px
+    if um_per_px and expected and abs(um_per_px - expected) > UNEQUAL * expected:
+        raise ImageError(
+            f"{path}: its metadata say {um_per_px:.4g} µm per px, [fields] um_per_px of the recipe says {expected:g} (px as stored, before "
+            "'downscale'). Correct the recipe, or set it to 0 if the file is wrong: then no size in µm is known."
+        )
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -167,49 +168,24 @@ def _resolve(row: Mapping[str, Any], column: str, channel: str, root: str | os.P
     if not text:
         raise ImageError(f"{_name(row)} has no file for channel '{channel}' (column '{column}' is empty). {remedy}")
     path = Path(root) / text
-    if not path.is_file():
+    if not path.exists():
         raise ImageError(f"{_name(row)}: the file {path} for channel '{channel}' is not there. Correct '{column}'. {remedy}")
     return path
 
 
-def _read(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise ImageError(f"{path} is not there. Correct the path in the field table.")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path} is empty (0 bytes). {_REPAIR}")
-    try:
-        pixels = _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_picture(path)
-    except ImageError:
-        raise
-    except _UNREADABLE as error:
-        if "imagecodecs" in str(error):
-            raise ImageError(f"{path}: {error}. Run 'pip install imagecodecs', or save the file without that compression.") from error
-        raise ImageError(f"{path} cannot be read as an image, it is damaged, cut short or of another kind ({error}). {_REPAIR}") from error
-    if pixels.size == 0:
-        raise ImageError(f"{path} holds no pixels (shape {pixels.shape}). {_REPAIR}")
-    return pixels
-
-
-def _read_tiff(path: Path) -> np.ndarray:
-    with tifffile.TiffFile(path) as tiff:
-        size = path.stat().st_size
-        for page in tiff.pages:
-            ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            if ends and max(ends) > size:  # some writers' files would else be read with zeros in place of what is missing
-                raise ImageError(f"{path} is cut short: {max(ends)} bytes are needed, it has {size}. {_REPAIR}")
-        return np.asarray(tiff.series[0].asarray())
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        mode = picture.mode
-        if mode in ("P", "PA"):
-            picture.load()
-            return np.asarray(picture.convert("RGB"))
-        if mode in ("CMYK", "YCbCr", "LAB", "HSV", "1"):
-            raise ImageError(f"{path}: colour mode {mode} cannot be taken as channel intensities. Export it as grey or RGB.")
-        pixels = np.asarray(picture)
-    return pixels[..., 0] if mode == "LA" else pixels[..., :3] if mode == "RGBA" else pixels
+def _named(pixels: np.ndarray, layout: Layout, path: Path, wanted: tuple[str, ...]) -> list[np.ndarray]:
+    found = [n.strip().lower() for n in layout.names]
+    listed = ", ".join(f"'{n}'" for n in layout.names) or "none"
+    missing = [w for w in wanted if found.count(w.strip().lower()) != 1]
+    if missing:
+        twice = [w for w in missing if w.strip().lower() in found]
+        raise ImageError(
+            f"{path}: channel {', '.join(repr(m) for m in missing)} {'is there more than once' if twice else 'is not in the file'}; its "
+            f"channels are {listed}. Write the file's own names into [fields] file_channels, use format = 'stack' with 'order', or leave "
+            "the field out."
+        )
+    planes = pixels.reshape((-1, layout.size("Y"), layout.size("X")))
+    return [planes[found.index(w.strip().lower())] for w in wanted]
 
 
 def _composite(pixels: np.ndarray, path: Path) -> list[np.ndarray]:
@@ -221,11 +197,13 @@ def _composite(pixels: np.ndarray, path: Path) -> list[np.ndarray]:
     return [pixels[..., i] for i in range(3)]
 
 
-def _stack(path: Path, n: int) -> list[np.ndarray]:
-    pixels = np.squeeze(_read(path))
+def _stack(pixels: np.ndarray, layout: Layout, path: Path, n: int) -> list[np.ndarray]:
+    pixels = np.squeeze(pixels)
+    if pixels.ndim == 2 and n == 1:
+        return [pixels]
     if pixels.ndim == 3:
-        # channels first is what OME-TIFF and ImageJ write; channels last only where it alone fits
-        for axis in (0, 2):
+        # channels first is what OME-TIFF and ImageJ write; channels last only where it alone fits and the file does not say otherwise
+        for axis in (0,) if layout.size("C") > 1 else (0, 2):
             if pixels.shape[axis] == n:
                 return list(np.moveaxis(pixels, axis, 0))
     raise ImageError(
@@ -247,5 +225,5 @@ def _grey(pixels: np.ndarray, path: Path, channel: str) -> np.ndarray:
             return colours[..., COLOURS[named[-1].lower()]]
     raise ImageError(
         f"{path}: expected one grey channel '{channel}', found shape {pixels.shape} with differing planes and no colour (_red, _green, "
-        "_blue) in its name. Export it as grey, name its colour, or use [fields] format = 'composite' or 'stack'."
+        "_blue) in its name. Export it as grey, name its colour, or use [fields] format = 'composite', 'stack' or 'named'."
     )

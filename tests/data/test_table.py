@@ -19,7 +19,7 @@ def make_recipe(format: str = "composite", method: str = "nuclei") -> recipes.Re
         "name": "made-up",
         "title": "t",
         "channels": channels,
-        "source": {"kind": "table"},
+        "source": {"kind": "table", "path": "fields.csv"},
         "fields": {"format": format},
         "segmentation": {"method": method},
     }

@@ -23,7 +23,7 @@ def make_recipe(
     channels = [{"name": n, "role": "structural" if i else "protein"} for i, n in enumerate(NAMES)]
     fields = {"format": format, "order": list(order), "downscale": downscale}
     return recipes.parse(
-        {"name": "made-up", "title": "Made up", "channels": channels, "source": {"kind": "table"}, "fields": fields}, "made-up"
+        {"name": "made-up", "title": "Made up", "channels": channels, "source": {"kind": "table", "path": "fields.csv"}, "fields": fields}, "made-up"
     )
 
 
@@ -203,7 +203,7 @@ def hpa_recipe() -> recipes.Recipe:
         "name": "hpa",
         "title": "HPA",
         "channels": channels,
-        "source": {"kind": "table"},
+        "source": {"kind": "table", "path": "fields.csv"},
         "fields": {"format": "separate", "downscale": 4},
     }
     return recipes.parse(content, "hpa")

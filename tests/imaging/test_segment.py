@@ -158,7 +158,7 @@ def test_tidy_keeps_another_tools_numbers() -> None:
 
 def make_recipe(**segmentation: object) -> recipes.Recipe:
     channels = [{"name": "protein", "role": "protein"}, {"name": "nucleus", "role": "structural"}]
-    content = {"name": "made-up", "title": "t", "channels": channels, "source": {"kind": "table"}, "segmentation": segmentation}
+    content = {"name": "made-up", "title": "t", "channels": channels, "source": {"kind": "table", "path": "fields.csv"}, "segmentation": segmentation}
     return recipes.parse(content, "made-up")
 
 
