@@ -1,85 +1,167 @@
-"""Entries of the Human Protein Atlas (HPA) read from its XML: antibodies, locations and the addresses of immunofluorescence images."""
+"""Entries of the Human Protein Atlas (HPA) read from its XML: antibodies, locations and the addresses of immunofluorescence images.
+
+Read as a stream of events, so that memory does not grow with the file: the XML of one gene has some
+20,000 lines, nearly all about tissue sections, and the whole atlas is one file of gigabytes. No tree is
+built; DTDs, entities and external references are refused (defusedxml). Written against the real entry of
+CCNB1 in release 18; what is known of later releases (version 25: a ``subtype`` of sub-assays, four channels,
+``imageUrlTif``, another host) comes from public descriptions of their files.
+"""
 
 from __future__ import annotations
 
+import gzip
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import IO, cast
+from xml.sax import SAXParseException
 
+from defusedxml.common import DefusedXmlException
+from defusedxml.expatreader import DefusedExpatParser
 
-@dataclass(frozen=True)
-class Location:
-    """A place in the cell as HPA names it."""
+from pci_core.data.hpa_entry import HUMAN, Antibody, Entry, Image, Location, Tally, entry_rows
+from pci_core.data.hpa_events import EntryHandler, FaultError
+from pci_core.data.hpa_locations import unknown_locations
+from pci_core.errors import DatasetError
 
-    term: str
-    go: str = ""  # "GO:0005829", or "" where the file gives none
-    status: str = ""  # "main" or "additional" (gene level only), else ""
-    intensity: bool = False  # varies between single cells in intensity
-    spatial: bool = False  # varies between single cells in place
+__all__ = ["HUMAN", "Antibody", "Entry", "Image", "Location", "Tally", "entry_rows", "read_entries"]
 
-
-@dataclass(frozen=True)
-class Image:
-    """One immunofluorescence field of view: the address is that of the composite, as the file gives it."""
-
-    url: str
-    cell_line: str
-    locations: tuple[Location, ...] = ()
-    assay: str = "human"  # kind of sub-assay: "human" is the atlas proper; "mouse", "sirna", "gfp", "custom" are not
-    channels: tuple[tuple[str, str], ...] = ()  # colour and what it shows, e.g. ("blue", "nucleus")
-    magnification: str = ""  # e.g. "10" where given
-
-
-@dataclass(frozen=True)
-class Antibody:
-    """One antibody; locations and variation are those of its images in human cell lines, each named once."""
-
-    id: str
-    reliability: str = ""
-    locations: tuple[Location, ...] = ()
-    variation_intensity: tuple[str, ...] = ()  # terms
-    variation_spatial: tuple[str, ...] = ()
-    images: tuple[Image, ...] = ()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One gene."""
-
-    protein: str
-    ensembl: str
-    synonyms: tuple[str, ...] = ()
-    release: str = ""  # "18"
-    reliability: str = ""
-    locations: tuple[Location, ...] = ()  # of the gene, with status
-    variation_intensity: tuple[str, ...] = ()
-    variation_spatial: tuple[str, ...] = ()
-    antibodies: tuple[Antibody, ...] = ()
-    cell_cycle: bool = False  # a cell cycle assay found the protein to depend on it
-    url: str = ""  # the entry's own page, e.g. "http://v18.proteinatlas.org/ENSG00000134057"
-
-
-@dataclass
-class Tally:
-    """What `read_entries` met, filled while it runs."""
-
-    entries: int = 0  # in the file, all genes
-    given: int = 0
-    without_images: int = 0  # given, but no immunofluorescence image in human cell lines
-    duplicates: list[str] = field(default_factory=list)  # Ensembl ids met again and left out
-    found: dict[str, list[str]] = field(default_factory=dict)  # wanted gene -> Ensembl ids of the entries that answer to it
-    missing: list[str] = field(default_factory=list)  # wanted genes that no entry answers to, known at the end
+_BLOCK = 1 << 18  # bytes given to the parser at a time
+_LONGEST_TOKEN = 16 << 20  # bytes without any event: one tag or comment of that size is no atlas
 
 
 def read_entries(path: str | os.PathLike[str], genes: Collection[str] | None = None, tally: Tally | None = None) -> Iterator[Entry]:
-    """Give the entries of an XML file one after another (plain or gzipped, one entry or the whole atlas)."""
-    raise NotImplementedError
+    """Give the entries of an HPA XML file one after another, in constant memory.
 
+    Parameters
+    ----------
+    path : path-like
+        One entry (``ENSG….xml``) or the whole atlas (``proteinatlas.xml``), plain or gzipped (told by content).
+    genes : collection of str, optional
+        Only entries with one of these as symbol, Ensembl id or synonym, in any case. A synonym of one gene may
+        be the symbol of another: both are given then, and `tally` tells which is which.
+    tally : Tally, optional
+        Filled with counts while the entries are read.
 
-def entry_rows(entry: Entry, assays: Collection[str] = ("human",)) -> list[dict[str, str]]:
-    """Return one row an immunofluorescence image.
+    Yields
+    ------
+    Entry
+        In the order of the file. A second entry of the same Ensembl id is left out and counted. An entry
+        without immunofluorescence is given, with no antibody that has images.
 
-    Columns: ensembl, protein, antibody, cell_line, url, location, go (joined by ';', same order), reliability,
-    variation_intensity, variation_spatial (terms joined by ';'), release.
+    Raises
+    ------
+    DatasetError
+        No such file, not XML, another kind of XML, a DTD or entities, an entry without Ensembl id or name, a
+        file that is cut off or damaged. Entries before the fault have been given by then; the message says how many.
     """
-    raise NotImplementedError
+    tally = Tally() if tally is None else tally
+    wanted: dict[str, list[str]] | None = None if genes is None else {}
+    for gene in genes or ():
+        cast(dict[str, list[str]], wanted).setdefault(_gene_key(gene), []).append(gene)
+    seen: set[str] = set()
+    for entry in _stream(Path(path), tally):
+        tally.entries += 1
+        if entry.ensembl in seen:
+            tally.duplicates.append(entry.ensembl)
+            continue
+        seen.add(entry.ensembl)
+        if wanted is not None and not _answers(entry, wanted, tally):
+            continue
+        kinds = Counter(i.assay for a in entry.antibodies for i in a.images)
+        tally.given += 1
+        tally.images.update(kinds)
+        tally.unknown_locations.update(unknown_locations(_terms(entry)))
+        tally.without_images += not kinds[HUMAN]
+        yield entry
+    if genes is not None:
+        tally.missing = [g for g in genes if g not in tally.found and g not in tally.by_synonym]
+
+
+def _gene_key(gene: str) -> str:
+    key = gene.strip().upper()
+    return key.partition(".")[0] if key.startswith("ENS") else key  # ENSG00000134057.15 is a version of the same gene
+
+
+def _terms(entry: Entry) -> set[str]:
+    return {x.term for x in entry.locations} | {x.term for a in entry.antibodies for i in a.images for x in i.locations}
+
+
+def _answers(entry: Entry, wanted: Mapping[str, list[str]], tally: Tally) -> bool:
+    direct = {g for key in (entry.ensembl, _gene_key(entry.protein)) for g in wanted.get(key, ())}
+    synonyms = {g for key in map(_gene_key, entry.synonyms) for g in wanted.get(key, ())} - direct
+    for genes, into in ((direct, tally.found), (synonyms, tally.by_synonym)):
+        for gene in genes:
+            into.setdefault(gene, []).append(entry.ensembl)
+    return bool(direct or synonyms)
+
+
+def _stream(path: Path, tally: Tally) -> Iterator[Entry]:
+    if not path.is_file():
+        raise DatasetError(f"{path} is not there. Download the entry or the atlas as XML first.")
+    handler = EntryHandler(tally)
+    parser = DefusedExpatParser(forbid_dtd=True)
+    parser.setContentHandler(handler)
+    handler.setDocumentLocator(parser)
+    given, silent, fault = 0, 0, ""
+    with _open(path) as handle:
+        while not fault:
+            block, events = b"", handler.events
+            try:
+                block = handle.read(_BLOCK)
+                if block:
+                    parser.feed(block)
+                else:
+                    parser.close()
+                    fault = "" if handler.events else "is empty. Download it again"
+            except SAXParseException as error:
+                fault = _broken(error, handler, at_end=not block)
+            except DefusedXmlException as error:
+                fault = (
+                    _page(error, handler)
+                    or f"holds a DTD or entities ({error}), which no file of HPA has; it was not read further. Do not use it"
+                )
+            except EOFError:
+                fault = "is a gzip file that is cut off. Download it again"
+            except (gzip.BadGzipFile, zlib.error) as error:
+                fault = f"is a damaged gzip file ({error}). Download it again"
+            except FaultError as error:
+                fault = str(error)
+            silent = 0 if handler.events > events else silent + len(block)
+            if silent > _LONGEST_TOKEN:
+                fault = f"line {handler.line()}: a single tag or comment of more than {_LONGEST_TOKEN >> 20} MB. This is no file of HPA"
+            done, handler.done = handler.done, []
+            given += len(done)
+            yield from done
+            if not block:
+                break
+    if fault:
+        read = f" {given} entries before that were read." if handler.events else ""
+        raise DatasetError(f"{path} {fault}.{read}")
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        with open(path, "rb") as handle:
+            start = handle.read(2)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
+    if not start:
+        raise DatasetError(f"{path} is empty. Download it again.")
+    return cast(IO[bytes], gzip.open(path, "rb")) if start == b"\x1f\x8b" else open(path, "rb")
+
+
+def _page(error: DefusedXmlException, handler: EntryHandler) -> str:
+    html = not handler.events and getattr(error, "name", "").casefold() == "html"
+    return "is an HTML page, no XML of HPA: a server sent a page instead. Check the gene and the address" if html else ""
+
+
+def _broken(error: SAXParseException, handler: EntryHandler, at_end: bool) -> str:
+    where = f"line {error.getLineNumber()}"
+    if not handler.events:
+        return f"is not XML ({where}: {error.getMessage()}). Look into it: a server may have sent a page or an error instead"
+    if at_end:
+        return f"is cut off: it ends in {where} before the XML does. Download it again"
+    return f"is damaged in {where} ({error.getMessage()}). Download it again"
