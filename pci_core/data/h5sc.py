@@ -159,16 +159,15 @@ def _readable(path: Path) -> Iterator[None]:
 def _check_inside(file: h5py.File, path: Path) -> None:
     """Refuse whatever lies outside the file or is not plain numbers and text."""
 
-    def link(name: str, found: Any) -> None:
-        if isinstance(found, h5py.ExternalLink):
-            raise ImageError(f"{path}: '{name}' is a link to another file ({found.filename}). Copy the data into one file first.")
+    def link(name: str, found: Any) -> str | None:
+        return f"'{name}' is a link to another file ({found.filename})" if isinstance(found, h5py.ExternalLink) else None
 
-    def item(name: str, found: Any) -> None:
-        if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
-            raise ImageError(f"{path}: '{name}' lies in another file. Copy the data into one file first.")
+    def item(name: str, found: Any) -> str | None:
+        return f"'{name}' lies in another file" if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external) else None
 
-    file.visititems_links(link)
-    file.visititems(item)
+    wrong = file.visititems_links(link) or file.visititems(item)  # the first that is not None; h5py wants no error raised inside
+    if wrong:
+        raise ImageError(f"{path}: {wrong}. Copy the data into one file first.")
 
 
 def _images(file: h5py.File, path: Path) -> h5py.Dataset:
