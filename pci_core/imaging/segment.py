@@ -21,9 +21,12 @@ from skimage.segmentation import clear_border as drop_border
 from skimage.segmentation import relabel_sequential, watershed
 
 from pci_core.errors import ImageError, RecipeError, unknown_name
-from pci_core.imaging.read import read_pixels
+from pci_core.imaging.cellpose import segment_cellpose
+from pci_core.imaging.labels import read_labels
 from pci_core.imaging.segment_yeast import segment_yeast
 from pci_core.recipe import SEGMENTERS, Recipe
+
+__all__ = ["channel_index", "fill_small_holes", "read_labels", "segment_field", "segment_nuclei", "tidy"]
 
 
 def segment_field(
@@ -50,6 +53,8 @@ def segment_field(
         ``segmentation.channel`` is not a channel of the recipe.
     ImageError
         The label image of method ``labels`` is missing or does not fit.
+    WeightsUnavailableError, UnknownNameError
+        Of method ``cellpose``, see `segment_cellpose`.
     """
     how = recipe.segmentation
     if how.method == "labels":
@@ -67,6 +72,8 @@ def segment_field(
         return segment_nuclei(
             channel, sigma=how.sigma, min_area=how.min_area, fill_holes=how.fill_holes, clear_border=how.clear_border, split=True
         )
+    if how.method == "cellpose":
+        return tidy(segment_cellpose(field, recipe, channel_index(recipe)), how.min_area, how.clear_border)
     if how.method.startswith("yeast"):
         return tidy(segment_yeast(channel, how.method, sigma=how.sigma, min_area=how.min_area), how.min_area, how.clear_border)
     raise unknown_name("segmentation method", how.method, SEGMENTERS)
@@ -159,56 +166,3 @@ def tidy(labels: np.ndarray, min_area: int, clear_border: bool, renumber: bool =
     else:
         labels = np.where(sizes < min_area, 0, np.arange(len(sizes)))[labels]
     return (relabel_sequential(labels)[0] if renumber else labels).astype(np.int32)
-
-
-def read_labels(path: str | os.PathLike[str], shape: tuple[int, int], factor: int = 1) -> np.ndarray:
-    """Read a label image made by another tool (Cellpose, StarDist, YeastSpotter ...): 0 background, one number a cell.
-
-    Parameters
-    ----------
-    path : path-like
-        PNG (8 or 16 bit), TIFF or ``.npy`` of whole numbers.
-    shape : (int, int)
-        Height and width of the field after the reduction.
-    factor : int
-        The reduction. A label image of the unreduced field is sampled at the middle of each reduced pixel.
-
-    Returns
-    -------
-    ndarray
-        (H, W) int32; the numbers are kept.
-
-    Raises
-    ------
-    ImageError
-        Unreadable, no whole numbers, or of another size than the field.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".npy":
-        try:
-            labels = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ImageError(
-                f"{path} cannot be read as a plain array of labels ({error}). Cellpose's _seg.npy is a pickle, which is not opened: "
-                "save its masks as PNG or TIFF instead."
-            ) from error
-    else:
-        labels = read_pixels(path)
-    labels = np.squeeze(labels)
-    if labels.ndim == 3 and labels.shape[2] == 3 and (labels == labels[..., :1]).all():
-        labels = labels[..., 0]
-    if labels.ndim != 2 or labels.dtype.kind not in "iu" or (labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max)):
-        raise ImageError(
-            f"{path} is no label image: {labels.dtype} of shape {labels.shape}. "
-            "Needed: one plane of whole numbers, 0 = background, one number a cell."
-        )
-    full = labels.shape[0] // factor, labels.shape[1] // factor
-    if factor > 1 and full == tuple(shape):
-        half = factor // 2
-        labels = labels[half::factor, half::factor][: shape[0], : shape[1]]
-    if labels.shape != tuple(shape):
-        raise ImageError(
-            f"{path} has {labels.shape[0]}x{labels.shape[1]} px, the field {shape[0]}x{shape[1]} px"
-            f"{'' if factor == 1 else f' after reduction by {factor} ({math.prod(shape)} px)'}. Make the labels on the same image."
-        )
-    return labels.astype(np.int32)

@@ -200,7 +200,7 @@ def test_label_images_of_other_tools(tmp_path: Path, suffix: str) -> None:
 
 
 def test_unusable_label_images(tmp_path: Path) -> None:
-    np.save(tmp_path / "float.npy", np.zeros((5, 5)))
+    np.save(tmp_path / "float.npy", np.full((5, 5), 0.5))
     np.save(tmp_path / "pickle.npy", np.array([{"masks": 1}]), allow_pickle=True)
     np.save(tmp_path / "negative.npy", np.full((5, 5), -1))
     (tmp_path / "empty.png").touch()
