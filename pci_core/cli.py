@@ -24,6 +24,7 @@ from pci_core.cli_options import (
     SeedOption,
     StartOption,
     Vgg16Option,
+    WeightsOption,
     WidthOption,
     training_keys,
 )
@@ -118,6 +119,7 @@ def features(
             "supervised, vgg16_block4_conv1_protein … (also _channels, _rgb; fc1).",
         ),
     ] = None,
+    weights: WeightsOption = None,
     scratch: ScratchOption = False,
     vgg16_weights: Vgg16Option = None,
     data: DataOption = None,
@@ -135,7 +137,7 @@ def features(
     from pci_core.model import LAYERS
     from pci_core.run import Run
 
-    training = training_keys(seed, epochs, width, scratch, start)
+    training = training_keys(seed, epochs, width, scratch, start, weights)
     run = Run(
         recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights
     )
@@ -164,6 +166,7 @@ def benchmark(
     seeds: Annotated[
         str, typer.Option("--seeds", help="Seeds of the training, e.g. 0,1,2: each trains anew, the interval covers them.")
     ] = "",
+    weights: WeightsOption = None,
     scratch: ScratchOption = False,
     vgg16_weights: Vgg16Option = None,
     data: DataOption = None,
@@ -183,8 +186,12 @@ def benchmark(
         numbers = [int(s) for s in seeds.split(",") if s.strip()]
     except ValueError:
         raise typer.BadParameter(f"--seeds takes whole numbers with commas between them, found '{seeds}'.") from None
-    run = Run(recipe, runs, data=data, device=device, precision=precision, training=training_keys(None, epochs, width, scratch), jobs=jobs,
-              quiet=quiet, vgg16_weights=vgg16_weights)  # fmt: skip
+    if weights is not None and numbers:
+        raise typer.BadParameter("--weights takes a network as it is; --seeds would train several. Leave out either.")
+    training = training_keys(None, epochs, width, scratch, weights=weights)
+    run = Run(
+        recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights
+    )
     found = compare(
         run,
         names or DEFAULT_SETS,
@@ -195,6 +202,8 @@ def benchmark(
         seeds=numbers,
     )
     print(summary(found, run))
+    if weights is not None:
+        print(f"conv1 … conv5: the network {Path(weights).name}")
     print(f"tables: {run.folder / 'tables'}/benchmark_*.parquet, .csv and benchmark.json")
 
 

@@ -24,6 +24,15 @@ StartOption = Annotated[
         "--start", help="Encoder to start the training from: a shipped one ('simulated-human') or a .safetensors [default: random]."
     ),
 ]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="NAME|FILE",
+        help="Take this trained network: a name of 'pci weights list' (authors-yeast …), a .safetensors or a Keras .h5 "
+        "[default: the recipe's; with none there, one is trained].",
+    ),
+]
 JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
 ScratchOption = Annotated[
     bool, typer.Option("--scratch", help="Train on the recipe's own cells even where pretrained weights are shipped.")
@@ -38,7 +47,10 @@ DataOption = Annotated[
 
 
 def training_keys(
-    seed: int | None, epochs: int | None, width: float | None, scratch: bool = False, start: str | None = None
+    seed: int | None, epochs: int | None, width: float | None, scratch: bool = False, start: str | None = None, weights: str | None = None
 ) -> dict[str, Any]:
     """Return the keys of the recipe's [training] that the options change."""
-    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else None, "start": start}
+    asked = {"--seed": seed, "--epochs": epochs, "--width": width, "--scratch": scratch or None, "--start": start}
+    if weights is not None and (others := [option for option, value in asked.items() if value is not None]):
+        raise typer.BadParameter(f"--weights takes a network as it is; {', '.join(others)} would train one. Leave out either.")
+    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else weights, "start": start}

@@ -28,12 +28,15 @@ import pci_core
 from pci_core import device as devices
 from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
-from pci_core.errors import CheckpointError, DatasetError, StaleError, unknown_name
+from pci_core.errors import DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
 from pci_core.model import SourceCellEncoder, check_layer
 from pci_core.preprocess import preprocess
+from pci_core.pretrained.fit import check_channels as check_channels
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path
+
+METADATA = "Metadata_"  # pycytominer's mark of what is no feature
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,6 @@ class Extracted:
     def cells_per_second(self) -> float:
         """Cells a second, reading and writing included."""
         return self.cells / self.seconds
-
-
-def check_channels(dataset: CellDataset, encoder: SourceCellEncoder, trained: list[str] | None, name: str) -> None:
-    """Refuse cells of other channels than those the network was trained on.
-
-    Raises
-    ------
-    CheckpointError
-        Number or names of the channels differ.
-    """
-    expected = encoder.blocks[0].conv.in_channels  # type: ignore[union-attr]
-    found = [c.name for c in dataset.channels]
-    if len(found) != expected or (trained is not None and trained != found):
-        want = f"{trained} ({expected} channels)" if trained else f"{expected} channels"
-        raise CheckpointError(
-            f"model '{name}' was made for {want}, but the cells have {found}. Use weights of the same channels or train anew."
-        )
 
 
 def extract(
@@ -205,7 +191,7 @@ def _writing(
 
 def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], block: int = 8192) -> None:
     # numbers in the cell table become texts: pycytominer takes every numeric column for a feature
-    metadata = table.astype(str).add_prefix("Metadata_").reset_index(drop=True)
+    metadata = table.astype(str).add_prefix(METADATA).reset_index(drop=True)
     schema = pa.schema([*((c, pa.string()) for c in metadata), *((n, pa.float32()) for n in names)])
     with pq.ParquetWriter(path, schema) as writer:
         for i in range(0, len(metadata), block):
@@ -213,6 +199,30 @@ def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list
             values = x[i : i + block]
             columns = [pa.array(part[c], pa.string()) for c in metadata] + [pa.array(values[:, j]) for j in range(len(names))]
             writer.write_table(pa.table(columns, schema=schema))
+
+
+def feature_columns(parquet: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the features in a parquet written here, in order: every column that is no ``Metadata_…``.
+
+    pycytominer guesses features by CellProfiler's prefixes (``Cells_``, ``Nuclei_``, ``Cytoplasm_``), which ours do not have, so
+    hand it the list: ``pycytominer.normalize(profiles, features=feature_columns(path), meta_features=…)``. Only the names are read.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, or a column is neither ``Metadata_…`` text nor a number.
+    """
+    try:
+        schema = pq.read_schema(parquet)
+    except FileNotFoundError:
+        raise DatasetError(f"{parquet} is not there. Make it with 'pci features'.") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DatasetError(f"{parquet} is no readable parquet ({str(error)[:120]}). Make it again with 'pci features'.") from error
+    names = [field.name for field in schema if not field.name.startswith(METADATA)]
+    wrong = [n for n in names if not pa.types.is_floating(schema.field(n).type)]
+    if wrong or not names:
+        raise DatasetError(f"{parquet} is no feature set of ours: {wrong[:5] or 'no column'} should hold features as decimal numbers.")
+    return names
 
 
 def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = None) -> anndata.AnnData:

@@ -26,11 +26,13 @@ from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision
 from pci_core.errors import CheckpointError, RecipeError, StaleError, unknown_name
-from pci_core.features import check_channels, extract, read_features, write_features
+from pci_core.features import extract, read_features, write_features
 from pci_core.imaging.build import build_cells
-from pci_core.model import KINDS, LAYERS, Model, SourceCellEncoder, build
+from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
 from pci_core.painting import Painted, paint
+from pci_core.pretrained import choice
+from pci_core.pretrained.fit import scale_note
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
 from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
@@ -54,6 +56,7 @@ class Run:
         Keys of the recipe's ``training`` section to change, e.g. ``{"epochs": 3, "seed": 1}``. What
         they make is kept beside the recipe's own, under a name that says so. With any change features
         come from a network trained here; ``{"pretrained": ""}`` asks for that and nothing else.
+        ``{"pretrained": "authors-yeast"}``, or a file (see `pci_core.pretrained.find`), takes other weights.
     data : path-like, optional
         Where the source's files lie, instead of ``path`` in [source] of the recipe; a run remembers it.
     sample : int, optional
@@ -94,13 +97,12 @@ class Run:
         base = sources.located(base, data, self.folder / DATA_PLACE)
         changed = {k: v for k, v in (training or {}).items() if v is not None}
         if changed:
-            changed.setdefault("pretrained", "")
+            changed["pretrained"] = pretrained.absolute(changed.get("pretrained", ""))
         self._base, self._changed = base, changed
         self.recipe = base.replace(training=changed) if changed else base
         differ = {k: v for k, v in training_key(self.recipe.training).items() if v != getattr(base.training, k)}
         differ |= {"epochs": self.recipe.training.epochs} if self.recipe.training.epochs != base.training.epochs else {}
         self.variant = "".join(f"+{k}={Path(v).stem if k == 'start' else v}" for k, v in sorted(differ.items()))
-        self._scratch = "+scratch" if base.training.pretrained and not self.recipe.training.pretrained and not differ else ""
         if sample is not None and sample < 1:
             raise RecipeError(f"a sample of {sample} cells is none; ask for at least 1, or leave it out for all cells.")
         self._label, self.sample = "", sample
@@ -206,9 +208,17 @@ class Run:
         return read_field_table(out / "fields.csv", self.recipe)
 
     def model(self, kind: str = "pci") -> Model:
-        """Return a trained network of the recipe, trained on first use (or on from a shorter training)."""
-        model, _ = load_model(self.train(kind) / WEIGHTS)
-        return model
+        """Return a network, trained on first use (or on from a shorter training) unless the recipe or `training` names a whole one.
+
+        Shipped weights are encoders alone; where such are named, a network is trained.
+
+        Raises
+        ------
+        CheckpointError
+            The file named holds an encoder alone, or is of other channels or another rescaling.
+        """
+        given = choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet)
+        return pretrained.load_network(given, self.recipe) if given else load_model(self.train(kind) / WEIGHTS)[0]
 
     def train(self, kind: str = "pci") -> Path:
         """Train a network if it is not there yet; return its folder."""
@@ -218,7 +228,7 @@ class Run:
         out = self.folder / "models" / f"{kind}{self.variant}"
         fixed: dict[str, Any] = {"name": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
         fixed["training"] = training_key(self.recipe.training)
-        start = self._start_state(kind)
+        start = choice.start_of(self.recipe, kind, progress=not self.quiet)
         fixed |= {"start": state_hash(start)} if start else {}
         inputs = {**fixed, "epochs": self.recipe.training.epochs}
 
@@ -269,11 +279,16 @@ class Run:
         return paint(self.model(kind), self.cells(), sources, targets, self.recipe.preprocess, device=self.device)
 
     def card(self, kind: str = "pci") -> dict[str, Any]:
-        """Return what is known of a trained network: architecture, pairs, seconds, losses, hardware, versions."""
-        return load_safetensors(self.train(kind) / WEIGHTS)[1]
+        """Return what is known of the network of `model`: architecture, pairs, seconds, losses, hardware, versions."""
+        given = choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet)
+        return load_safetensors(given.path if given else self.train(kind) / WEIGHTS)[1]
 
     def losses(self, kind: str = "pci") -> pd.DataFrame:
         """Return the training curve, one row an epoch: train and held-out loss, pairs/s, share of waiting."""
+        if given := choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet):
+            raise CheckpointError(
+                f"the training curve of {given.name} is not in its file. Leave it out (--scratch) for one of these cells."
+            )
         return pd.read_csv(self.train(kind) / LOSSES)
 
     # --- how steps are made
@@ -281,45 +296,37 @@ class Run:
     def _suffix(self, name: FeatureName) -> str:
         """Return what is added to a feature set's name: how its network differs from the recipe's own."""
         training = self.variant if name.is_network or name.family == "supervised" else ""
-        other = {"supervised": "" if self.sample else self._label, "pci": self._scratch, "autoencoder": self._scratch}.get(name.family, "")
+        other = self._label if name.family == "supervised" and not self.sample else ""
+        if name.family in KINDS:
+            other = choice.suffix(self.recipe, self._base, name.family, "" if self.variant else "+scratch")
         return training + other + self._sample_suffix
 
     def _network_features(self, kind: str, pooling: str, paths: dict[str, Path]) -> None:
-        dataset, spec = self.cells(), self.recipe.training
+        spec = self.recipe.training
+        given = None if kind == "untrained" else choice.weights_of(self.recipe, kind, progress=not self.quiet)
+        loaded = pretrained.load_fitting(given.path, given.name, self.recipe) if given else None  # told before any cell is made
+        dataset = self.cells()
+        path = given.path if given else None if kind == "untrained" else self.train(kind) / WEIGHTS
         facts: dict[str, Any] = {"model": kind, "recipe": self.recipe.name, "simulated": self.recipe.simulated}
-        weights: Path | None = None
-        if kind == "untrained":
-            facts["weights"] = f"Glorot, seed {spec.seed}, width {spec.width:g}"
-        else:
-            shipped = pretrained.has(spec.pretrained, kind)
-            weights = pretrained.path_of(spec.pretrained, kind) if shipped else self.train(kind) / WEIGHTS
-            facts["weights"] = file_sha256(weights)
-            facts |= {"pretrained": spec.pretrained} if shipped else {}
+        facts["weights"] = (
+            f"Glorot, seed {spec.seed}, width {spec.width:g}" if path is None else given.sha256 if given else file_sha256(path)
+        )
+        facts |= {"pretrained": given.name} if given else {}
         inputs = {**facts, "dataset": dataset.sha256, "pooling": pooling, "preprocess": asdict(self.recipe.preprocess)}
-        if self.precision != "auto":
-            inputs["precision"] = self.precision
+        inputs |= {"converted": given.converted} if given and given.converted else {}
+        inputs |= {"precision": self.precision} if self.precision != "auto" else {}
         steps = {f"features/{p.stem}": (layer, p) for layer, p in paths.items()}
 
         def make(todo: list[str]) -> None:
-            encoder, trained = self._encoder(weights)
-            check_channels(dataset, encoder, trained, kind)
-            outputs = dict(steps[name] for name in todo)
-            extract(dataset, encoder, outputs, self.recipe.preprocess, facts, pooling=pooling, device=self.device,
-                    precision=self.precision, quiet=self.quiet, prefix=kind)  # fmt: skip
+            network = loaded or (pretrained.load_fitting(path, kind, self.recipe) if path else None)
+            encoder = network[0] if network else build("pci", dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed).source
+            note = scale_note(loaded[1], given.name, dataset.um_per_px, dataset.crops.shape[-1]) if loaded and given else ""
+            if note and not self.quiet:
+                print(f"Note: {note}")
+            extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess, facts | {"weights_note": note or None},
+                    pooling=pooling, device=self.device, precision=self.precision, quiet=self.quiet, prefix=kind)  # fmt: skip
 
         self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind)
-
-    def _encoder(self, weights: Path | None) -> tuple[SourceCellEncoder, list[str] | None]:
-        """Return an encoder and the names of the channels it was trained on, None for random weights."""
-        if weights is None:
-            dataset, spec = self.cells(), self.recipe.training
-            return build("pci", dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed).source, None
-        if weights.parent == pretrained.folder():
-            encoder, card = pretrained.load_encoder(weights, self.recipe.preprocess)
-        else:
-            model, card = load_model(weights)
-            encoder = model.source
-        return encoder, [c["name"] for c in card["channels"]]
 
     def _baseline_features(self, paths: dict[str, Path]) -> None:
         dataset, recipe = self.cells(), self.recipe
@@ -333,6 +340,8 @@ class Run:
             inputs |= {"label": recipe.label, "group": group, "seed": recipe.training.seed}
         if family == "vgg16":
             inputs["weights"] = file_sha256(self.vgg16_weights) if self.vgg16_weights else "ImageNet"
+        if family == "provided":
+            inputs["provided"] = dataset.info.get("provided", "")
         steps = {f"features/{p.stem}": (name, p) for name, p in paths.items()}
 
         def make(todo: list[str]) -> None:
@@ -342,18 +351,6 @@ class Run:
                 write_features(dataset, measured, paths[name], facts)
 
         self.steps.make_all({step: [p] for step, (_, p) in steps.items()}, inputs, make, family)
-
-    def _start_state(self, kind: str) -> dict[str, Any] | None:
-        """Return the encoder weights that a training starts from, None where it starts at random."""
-        name = self.recipe.training.start
-        if not name:
-            return None
-        path = (self.recipe.folder or Path()) / name if name.endswith(pretrained.SUFFIX) else pretrained.path_of(name, kind)
-        if not path.is_file():
-            raise CheckpointError(f"{path}, from which the training shall start, is not there. Shipped: {', '.join(pretrained.names())}.")
-        encoder, card = pretrained.load_encoder(path, self.recipe.preprocess)
-        check_channels(self._all_cells(), encoder, [c["name"] for c in card["channels"]], path.name)
-        return encoder.state_dict()
 
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
         """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same."""

@@ -20,6 +20,9 @@ from pci_core.errors import CheckpointError
 from pci_core.keras_h5 import read_keras_h5
 from pci_core.storage import as_storage_error, atomic_path
 
+SUFFIX = ".safetensors"
+PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".joblib", ".bin")  # such files can hold programs
+
 
 def weights_sha256(state: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 of names, types, shapes and values: the identity of a model's weights."""
@@ -71,9 +74,10 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
     Raises
     ------
     CheckpointError
-        Not there, damaged, truncated, or without the card of this package.
+        Not there, damaged, truncated, without the card of this package, or a pickle.
     """
     path = Path(path)
+    refuse_pickle(path)
     if not path.is_file():
         raise CheckpointError(f"weights file {path} is not there. Train the model or correct the path.")
     try:
@@ -89,6 +93,21 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
     if weights_sha256(state) != expected:
         raise CheckpointError(f"{path}: the weights are not the ones that its card names (sha256 {expected[:12]}…). Copy or make it again.")
     return state, card
+
+
+def refuse_pickle(path: str | os.PathLike[str]) -> None:
+    """Refuse a file whose name says that it is a pickle, before anything opens it.
+
+    Raises
+    ------
+    CheckpointError
+        Its suffix is one of `PICKLES`.
+    """
+    if Path(path).suffix.lower() in PICKLES:
+        raise CheckpointError(
+            f"{path} was not opened: {Path(path).suffix} files are pickles, which can run programs. Weights are read from {SUFFIX} files "
+            "of this package and from Keras' .h5 files."
+        )
 
 
 def import_keras(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

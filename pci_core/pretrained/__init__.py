@@ -1,29 +1,59 @@
-"""Encoders that were trained for hours on large simulated sets, so that nobody has to wait for features.
+"""Trained networks by name or file: those shipped here, the authors', and files of a user's.
 
-``<name>-<kind>.safetensors``: the source cell encoder alone (convolutions in float16, the rest in float32)
-with a card that says how it was made. A recipe names its encoder in ``[training] pretrained``.
+Shipped, ``<name>-<kind>.safetensors``: the source cell encoder alone (convolutions in float16, the rest in float32) with
+a card that says how it was made. ``[training] pretrained`` of a recipe, or ``--weights``, names one of them, one of the
+authors' (`pci_core.imported.AUTHORS`) or a file.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pci_core import imported
 from pci_core.errors import CheckpointError, unknown_name
-from pci_core.model import KINDS, SourceCellEncoder
-from pci_core.recipe import Preprocess
+from pci_core.model import KINDS, Model, SourceCellEncoder
+from pci_core.pretrained.fit import channels_of, check_channels, check_preprocess
+from pci_core.recipe import Preprocess, Recipe
+from pci_core.storage import file_sha256
 from pci_core.train import load_model
-from pci_core.weights import load_safetensors, save_safetensors
+from pci_core.weights import PICKLES, SUFFIX, load_safetensors, refuse_pickle, save_safetensors
 
-SUFFIX = ".safetensors"
 _KEPT = (
     "name", "recipe", "simulated", "channels", "um_per_px", "crop", "preprocess", "architecture", "training", "dataset", "precision",
-    "epochs", "pairs", "losses", "seconds", "hardware", "versions", "made",
+    "epochs", "pairs", "losses", "seconds", "hardware", "versions", "made", "data", "source", "licence", "import", "assumed",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that somebody named, ready to be read.
+
+    Attributes
+    ----------
+    name : str
+        As it was given; of a file its name without the folder.
+    path : Path
+        The ``.safetensors``; of a Keras file the converted one.
+    sha256 : str
+        Of the file as it was handed out.
+    shipped : bool
+        Whether it is an encoder of this package.
+    converted : int
+        Version of the conversion of a Keras file, 0 for others.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    shipped: bool = False
+    converted: int = 0
 
 
 def folder() -> Path:
@@ -37,17 +67,17 @@ def names() -> list[str]:
 
 
 def has(name: str, kind: str = "pci") -> bool:
-    """Tell whether an encoder of this kind is shipped under a recipe's ``pretrained``; an empty name has none.
+    """Tell whether an encoder of this kind is shipped under a recipe's ``pretrained``; an empty name and the authors' have none.
 
     Of some names only the PCI encoder is shipped; the autoencoder is then trained on the recipe's own cells.
 
     Raises
     ------
     UnknownNameError
-        Nothing at all is shipped under the name.
+        Nothing at all has that name.
     """
-    if name and name not in names():
-        raise unknown_name("pretrained encoder", name, names())
+    if name and name not in names() and name not in imported.AUTHORS:
+        raise unknown_name("pretrained encoder", name, [*names(), *imported.AUTHORS])
     return bool(name) and (folder() / f"{name}-{kind}{SUFFIX}").is_file()
 
 
@@ -69,13 +99,90 @@ def path_of(name: str, kind: str = "pci") -> Path:
     return path
 
 
+def is_file(name: str) -> bool:
+    """Tell whether a text names a file of weights, rather than one of the names that everybody knows."""
+    return Path(name).suffix.lower() in (SUFFIX, *imported.KERAS, *PICKLES) or Path(name).name != name
+
+
+def absolute(name: Any, folder: Path | None = None) -> Any:
+    """Return a name as it is and a file as an absolute path, started from `folder` or the current one."""
+    text = os.fspath(name) if isinstance(name, os.PathLike) else name
+    return str(((folder or Path()) / text).resolve()) if isinstance(text, str) and is_file(text) else text
+
+
+def holds(name: str, kind: str = "pci", folder: Path | None = None) -> bool:
+    """Tell whether weights of that name or file are there for a kind of network; downloads nothing.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing has that name.
+    CheckpointError
+        The file is not there or damaged, or PCI features are asked of an autoencoder's file.
+    """
+    if not is_file(name):
+        return kind == "pci" if name in imported.AUTHORS else has(name, kind)
+    path = _file(name, folder)
+    architecture = {} if path.suffix.lower() in imported.KERAS else load_safetensors(path)[1].get("architecture")
+    found = architecture.get("kind", "pci") if isinstance(architecture, Mapping) else "pci"
+    if found != kind == "pci":
+        raise CheckpointError(f"{path} holds a network of kind '{found}'. Ask for {found}_conv1 … {found}_conv5, or give other weights.")
+    return bool(found == kind)
+
+
+def find(name: str, kind: str = "pci", folder: Path | None = None, progress: bool = False) -> Weights:
+    """Return weights by name or file: shipped, the authors' (downloaded and converted once), or a user's.
+
+    Parameters
+    ----------
+    name : str
+        A shipped name, a name of `pci_core.imported.AUTHORS`, or a path of a ``.safetensors`` or Keras ``.h5``.
+    kind : str
+        ``"pci"`` or ``"autoencoder"``, of a shipped encoder.
+    folder : Path, optional
+        Where a relative path starts.
+    progress : bool
+        Show a progress bar while downloading.
+
+    Raises
+    ------
+    UnknownNameError
+        Nothing has that name; the nearest are listed.
+    CheckpointError
+        The file is not there, damaged, foreign, or a pickle, which is not opened.
+    DownloadError
+        The authors' file cannot be had.
+    """
+    if is_file(name):
+        path = _file(name, folder)
+        if path.suffix == SUFFIX:
+            return Weights(path.name, path, file_sha256(path))
+        return Weights(path.name, imported.cached(path), file_sha256(path), converted=imported.FORMAT)
+    if name in imported.AUTHORS:
+        path = imported.fetched(name, progress)
+        return Weights(name, imported.cached(path), file_sha256(path), converted=imported.FORMAT)
+    has(name)  # a name that nobody knows is told with all that there are
+    path = path_of(name, kind)
+    return Weights(name, path, file_sha256(path), shipped=True)
+
+
+def _file(name: str, folder: Path | None) -> Path:
+    path = (folder or Path()) / name
+    refuse_pickle(path)
+    if path.suffix.lower() not in (SUFFIX, *imported.KERAS):
+        raise CheckpointError(f"{path} is no file of weights by its name. Give a {SUFFIX} of this package or a Keras .h5.")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there. Shipped: {', '.join(names())}. Of the paper's authors: {', '.join(imported.AUTHORS)}.")
+    return path
+
+
 def load_encoder(path: str | os.PathLike[str], preprocess: Preprocess | None = None) -> tuple[SourceCellEncoder, dict[str, Any]]:
-    """Load an encoder that `export_encoder` wrote, in float32 and ready for inference.
+    """Load the source cell encoder of a file, in float32 and ready for inference.
 
     Parameters
     ----------
     path : path-like
-        A ``.safetensors`` with its card.
+        A ``.safetensors`` with its card: an encoder of `export_encoder`, or a whole network.
     preprocess : Preprocess, optional
         How the cells at hand are rescaled; must be what the encoder was trained with.
 
@@ -90,6 +197,8 @@ def load_encoder(path: str | os.PathLike[str], preprocess: Preprocess | None = N
         Damaged, of another architecture, or trained on cells that were rescaled in another way.
     """
     state, card = load_safetensors(path)
+    if any(k.startswith("source.") for k in state):  # a whole network
+        state = {k.removeprefix("source."): v for k, v in state.items() if k.startswith("source.")}
     try:
         wanted = card["architecture"]
         encoder = SourceCellEncoder(wanted["n_protein"] + wanted["n_structural"], wanted["width"])
@@ -97,14 +206,46 @@ def load_encoder(path: str | os.PathLike[str], preprocess: Preprocess | None = N
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the weights do not fit the architecture of their card ({str(error)[:200]}).") from error
     if preprocess is not None:
-        differ = {k: (v, getattr(preprocess, k)) for k, v in card["preprocess"].items() if getattr(preprocess, k) != v}
-        if differ:
-            told = "; ".join(f"{k}: {there!r} there, {here!r} in the recipe" for k, (there, here) in differ.items())
-            raise CheckpointError(
-                f"{path} was trained on cells that were rescaled in another way ({told}). Give the recipe the same [preprocess], "
-                "or take 'pretrained' out of its [training] and train on its own cells."
-            )
+        check_preprocess(path, card, preprocess)
     return encoder.eval(), card
+
+
+def load_fitting(path: str | os.PathLike[str], name: str, recipe: Recipe) -> tuple[SourceCellEncoder, dict[str, Any]]:
+    """Load an encoder as `load_encoder` does, for cells of a recipe.
+
+    Parameters
+    ----------
+    path : path-like
+    name : str
+        Of the weights, for the message.
+    recipe : Recipe
+        Its channels and rescaling must be those of the training.
+
+    Raises
+    ------
+    CheckpointError
+        See `load_encoder` and `check_channels`.
+    """
+    encoder, card = load_encoder(path, recipe.preprocess)
+    check_channels(recipe, encoder, channels_of(card, name), name)
+    return encoder, card
+
+
+def load_network(weights: Weights, recipe: Recipe) -> Model:
+    """Load a whole network, with its decoder, for cells of a recipe.
+
+    Raises
+    ------
+    CheckpointError
+        See `load_fitting`; or the file holds the encoder alone.
+    """
+    if not any(k.startswith("decoder.") for k in load_safetensors(weights.path)[0]):
+        raise CheckpointError(
+            f"{weights.name} holds the source cell encoder alone: enough for features, but painting needs the decoder. Give the "
+            "training's own weights.safetensors, or train on the recipe's cells (--scratch, or 'pretrained' empty)."
+        )
+    load_fitting(weights.path, weights.name, recipe)
+    return load_model(weights.path)[0]
 
 
 def export_encoder(weights: str | os.PathLike[str], out: str | os.PathLike[str], **more: Any) -> dict[str, Any]:
