@@ -119,7 +119,7 @@ class EntryHandler(ContentHandler):
             self._entry |= {"synonyms": [], "reliability": "", "locations": [], "antibodies": [], "cell_cycle": False}
             self._parts, self._antibody = 0, None
         elif name == "identifier" and get("db", "Ensembl") == "Ensembl":
-            self._entry["ensembl"] = get("id", "").partition(".")[0]
+            self._entry["ensembl"] = re.sub(r"\.\d+$", "", get("id", ""))
         elif name == "antibody":
             if not _ANTIBODY.fullmatch(get("id", "")):
                 raise self._fault(

@@ -14,8 +14,9 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 from xml.sax import SAXParseException
 
 from defusedxml.common import DefusedXmlException
@@ -110,39 +111,39 @@ def _stream(path: Path, tally: Tally) -> Iterator[Entry]:
         while not fault:
             block, events = b"", handler.events
             try:
-                block = handle.read(_BLOCK)
+                block = handle.read1(_BLOCK)  # of a gzip file that is cut off, all that can be unpacked
                 if block:
                     parser.feed(block)
                 else:
                     parser.close()
-                    fault = "" if handler.events else "is empty. Download it again"
+                    fault = "" if handler.events else " is empty. Download it again"
             except SAXParseException as error:
                 fault = _broken(error, handler, at_end=not block)
             except DefusedXmlException as error:
                 fault = (
                     _page(error, handler)
-                    or f"holds a DTD or entities ({error}), which no file of HPA has; it was not read further. Do not use it"
+                    or f" holds a DTD or entities ({error}), which no file of HPA has; it was not read further. Do not use it"
                 )
             except EOFError:
-                fault = "is a gzip file that is cut off. Download it again"
+                fault = " is a gzip file that is cut off. Download it again"
             except (gzip.BadGzipFile, zlib.error) as error:
-                fault = f"is a damaged gzip file ({error}). Download it again"
+                fault = f" is a damaged gzip file ({error}). Download it again"
             except FaultError as error:
-                fault = str(error)
+                fault = f", {error}"
             silent = 0 if handler.events > events else silent + len(block)
             if silent > _LONGEST_TOKEN:
-                fault = f"line {handler.line()}: a single tag or comment of more than {_LONGEST_TOKEN >> 20} MB. This is no file of HPA"
+                fault = f", line {handler.line()}: a single tag or comment of more than {_LONGEST_TOKEN >> 20} MB. This is no file of HPA"
             done, handler.done = handler.done, []
             given += len(done)
             yield from done
             if not block:
                 break
     if fault:
-        read = f" {given} entries before that were read." if handler.events else ""
-        raise DatasetError(f"{path} {fault}.{read}")
+        read = f" Entries before that, which were read: {given}." if handler.events else ""
+        raise DatasetError(f"{path}{fault}.{read}")
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BufferedReader | gzip.GzipFile:
     try:
         with open(path, "rb") as handle:
             start = handle.read(2)
@@ -150,18 +151,18 @@ def _open(path: Path) -> IO[bytes]:
         raise DatasetError(f"{path} cannot be read ({error.strerror}). Check its permissions and the disk.") from error
     if not start:
         raise DatasetError(f"{path} is empty. Download it again.")
-    return cast(IO[bytes], gzip.open(path, "rb")) if start == b"\x1f\x8b" else open(path, "rb")
+    return gzip.GzipFile(path, "rb") if start == b"\x1f\x8b" else open(path, "rb")
 
 
 def _page(error: DefusedXmlException, handler: EntryHandler) -> str:
     html = not handler.events and getattr(error, "name", "").casefold() == "html"
-    return "is an HTML page, no XML of HPA: a server sent a page instead. Check the gene and the address" if html else ""
+    return " is an HTML page, no XML of HPA: a server sent a page instead. Check the gene and the address" if html else ""
 
 
 def _broken(error: SAXParseException, handler: EntryHandler, at_end: bool) -> str:
     where = f"line {error.getLineNumber()}"
     if not handler.events:
-        return f"is not XML ({where}: {error.getMessage()}). Look into it: a server may have sent a page or an error instead"
+        return f" is not XML ({where}: {error.getMessage()}). Look into it: a server may have sent a page or an error instead"
     if at_end:
-        return f"is cut off: it ends in {where} before the XML does. Download it again"
-    return f"is damaged in {where} ({error.getMessage()}). Download it again"
+        return f" is cut off: it ends in {where} before the XML does. Download it again"
+    return f" is damaged in {where} ({error.getMessage()}). Download it again"
