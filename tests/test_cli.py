@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from test_keras_h5 import keras_file, random_model
 
-from pci_core import cli, recipe
+from pci_core import cli, pretrained, recipe
 
 
 @pytest.fixture
@@ -67,6 +69,47 @@ def test_weights_of_a_run_in_a_file(pci, own_recipe: Path, tmp_path: Path) -> No
     assert status == 1 and "no safetensors file" in err
 
 
+def test_a_keras_network_from_file_to_features(pci, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PCI_CACHE", str(tmp_path / "cache"))
+    theirs = keras_file(random_model(1, 0.05)).write(tmp_path / "theirs.h5")
+    quick = ("--device", "cpu", "--jobs", "1", "--quiet")
+    status, _, err = pci("features", own_recipe, "conv1", "--weights", theirs, *quick)
+    assert status == 1 and "made for ['gfp', 'rfp']" in err and "pci weights import FILE --channels protein,marker" in err
+    status, told, err = pci("weights", "import", theirs)
+    assert status == 0 and "gfp (protein, also protein, green)" in told and "assumed: channel names and rescaling" in told, err
+    ours = tmp_path / "ours.safetensors"
+    status, told, err = pci("weights", "import", theirs, "--out", ours, "--channels", "protein, marker", "--recipe", own_recipe)
+    assert status == 0 and "protein (protein), marker (structural)" in told and "assumed" not in told, err
+    status, told, _ = pci("weights", "show", ours)
+    assert status == 0 and json.loads(told)["source"]["file"] == "theirs.h5"
+    assert json.loads(pci("weights", "show", theirs)[1])["architecture"]["kind"] == "pci"
+    monkeypatch.chdir(tmp_path)
+    status, out, err = pci("features", own_recipe, "conv1", "--weights", ours.name, *quick)
+    assert status == 0 and Path(out.strip()).name == "conv1+weights=ours.h5ad", err
+    status, out, err = pci("benchmark", own_recipe, "conv1", "--weights", ours, "--classifiers", "knn", *quick)
+    assert status == 0 and "conv1 … conv5: the network ours.safetensors" in out, err
+
+
+def test_networks_are_listed_and_shown(pci, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("PCI_MIRROR", str(tmp_path))  # nothing is downloaded
+    status, out, _ = pci("weights", "list")
+    names = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert status == 0 and names == [*pretrained.names(), "authors-yeast", "authors-human", "authors-human-filtered"]
+    assert out.count("licence") >= len(names) and "1,165,713 cells" in out and "number of cells unknown" in out
+    assert json.loads(pci("weights", "show", "authors-human")[1])["um_per_px"] == 0.64
+    assert json.loads(pci("weights", "show", "simulated-human")[1])["simulated"] is True
+    status, _, err = pci("weights", "show", "simulated-humn")
+    assert status == 1 and "Did you mean simulated-human" in err
+
+
+@pytest.mark.parametrize("more", [("--epochs", "1"), ("--scratch",), ("--seed", "1"), ("--width", "0.1"), ("--start", "simulated-yeast")])
+def test_weights_and_training_exclude_one_another(pci, more: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    status, _, err = pci("features", "authors-toy-yeast", "--weights", "authors-yeast", *more)
+    assert status == 2 and more[0] in err
+    status, _, err = pci("benchmark", "authors-toy-yeast", "--weights", "authors-yeast", "--seeds", "0,1")
+    assert status == 2 and "--seeds" in err
+
+
 def test_info_says_what_to_expect(pci, own_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("pci_core.info.probe_speed", lambda *_: (100.0, 1000.0))
     status, out, err = pci("info", own_recipe)
@@ -83,6 +126,11 @@ def test_info_says_what_to_expect(pci, own_recipe: Path, monkeypatch: pytest.Mon
         (("train", "authors-toy-yeast", "--model", "autoencodr"), "Did you mean autoencoder"),
         (("train", "authors-toy-yeast", "--device", "cuda:99"), "cuda:99"),
         (("train", "authors-toy-yeast", "--epochs", "0"), "epochs >= 1"),
+        (("features", "authors-toy-yeast", "conv4", "--weights", "authors-yeats"), "Did you mean authors-yeast"),
+        (("features", "authors-toy-yeast", "conv4", "--weights", "authors-yeast"), "not in the mirror"),
+        (("features", "authors-toy-yeast", "conv4", "--weights", "net.pth"), "was not opened"),
+        (("features", "authors-toy-yeast", "conv4", "--weights", "net.h5"), "net.h5 is not there"),
+        (("weights", "import", "net.h5"), "net.h5 is not there"),
     ],
 )
 def test_mistakes_end_with_one_message(

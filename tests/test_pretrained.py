@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pci_core import imported, pretrained, recipe
+from pci_core.cells import Channel
 from pci_core.errors import CheckpointError, UnknownNameError
 from pci_core.model import LAYERS, build
 from pci_core.pretrained.fit import channels_of, check_channels, check_preprocess, scale_note
@@ -118,3 +119,54 @@ def test_a_changed_training_is_one_from_scratch() -> None:
     assert Run(spec, training={"epochs": None}).recipe.training.pretrained == "simulated-human"
     assert Run(spec, training={"epochs": 7}).recipe.training.pretrained == ""
     assert Run(spec, training={"pretrained": ""}).recipe == replace(spec, training=replace(spec.training, pretrained=""))
+
+
+def test_an_encoder_out_of_a_whole_network(tmp_path: Path) -> None:
+    encoder, card = pretrained.load_encoder(trained(tmp_path), Preprocess())
+    state, _ = load_safetensors(tmp_path / "weights.safetensors")
+    assert all(torch.equal(v, state[f"source.{k}"]) for k, v in encoder.state_dict().items()) and card["pairs"] == 10
+
+
+def test_cards_that_do_not_say_enough(tmp_path: Path) -> None:
+    path = trained(tmp_path, preprocess=None)
+    with pytest.raises(CheckpointError, match="does not say how the cells were rescaled"):
+        pretrained.load_encoder(path, Preprocess())
+    for channels in (None, "gfp", [{"role": "protein"}], ["gfp"]):
+        with pytest.raises(CheckpointError, match="mine: its card does not name the channels"):
+            channels_of({"channels": channels}, "mine")
+
+
+GFP, RFP = {"name": "gfp", "role": "protein", "also": ["green"]}, {"name": "rfp", "role": "structural", "also": ["red"]}
+
+
+def yeast(protein: str, marker: str) -> recipe.Recipe:
+    channels = (Channel(protein, "protein"), Channel(marker, "structural"))
+    return replace(recipe.load("authors-toy-yeast"), channels=channels)
+
+
+@pytest.mark.parametrize("names", [("gfp", "rfp"), ("GFP", "Red"), ("green", "rfp")])
+def test_the_same_markers_under_other_names(names: tuple[str, str]) -> None:
+    check_channels(yeast(*names), build("pci", 1, 1, 0.05).source, [GFP, RFP], "m")
+
+
+@pytest.mark.parametrize(
+    ("names", "trained_on"),
+    [
+        (("red", "gfp"), [GFP, RFP]),
+        (("gfp", "bf"), [GFP, RFP]),
+        (("gfp", "rfp"), [GFP, {**RFP, "role": "protein"}]),
+        (("gfp", "rfp"), [GFP]),
+        (("gfp", "rfp"), [GFP, RFP, RFP]),
+    ],
+)
+def test_other_markers_order_roles_or_numbers(names: tuple[str, str], trained_on: list[dict[str, object]]) -> None:
+    with pytest.raises(CheckpointError, match=r"model 'm' was made for \['gfp'.* but the cells have"):
+        check_channels(yeast(*names), build("pci", 1, 1, 0.05).source, trained_on, "m")
+
+
+def test_cells_of_another_scale_are_worth_a_word() -> None:
+    card = {"um_per_px": 0.64, "crop": [64, 64]}
+    assert scale_note(card, "w", 0.52, 64) == scale_note(card, "w", 0.79, 64) == scale_note(card, "w", None, 64) == ""
+    assert "0.64 µm/px, these have 0.5 µm/px" in scale_note(card, "w", 0.5, 64) and "0.78 times" in scale_note(card, "w", 0.82, 64)
+    assert "crops of 64 px, these have 96 px" in scale_note(card, "w", None, 96)
+    assert scale_note({"um_per_px": None, "crop": None}, "w", 0.1, 96) == ""

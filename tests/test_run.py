@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_keras_h5 import keras_file, random_model
 
 from pci_core import pretrained
 from pci_core import run as run_module
 from pci_core.errors import CheckpointError, DatasetError, ImageError, RecipeError, StaleError, StorageError, UnknownNameError
+from pci_core.imported import import_weights
 from pci_core.model import build
 from pci_core.names import feature_names, parse_feature_name
 from pci_core.run import Run
+from pci_core.storage import file_sha256
 
 
 @pytest.fixture
@@ -215,3 +218,120 @@ def test_an_encoder_that_does_not_fit_is_refused(own: Run, own_recipe: Path, tmp
         fresh(own_recipe, tmp_path, training={"start": "no.safetensors"}).train()
     with pytest.raises(CheckpointError, match="rescaled in another way"):
         fresh(own_recipe, tmp_path, training={"start": "simulated-human"}).train()
+
+
+# --- weights that somebody gives: files of ours, Keras files, the authors'
+
+
+@pytest.fixture
+def keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PCI_CACHE", str(tmp_path / "cache"))
+    return keras_file(random_model(1, 0.05)).write(tmp_path / "theirs.h5")
+
+
+def given(own_recipe: Path, tmp_path: Path, weights: object, **more: object) -> Run:
+    return fresh(own_recipe, tmp_path, training={"pretrained": weights}, **more)
+
+
+def test_our_own_weights_as_a_file(own: Run, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained here, used elsewhere: whole and as an encoder alone, the same features; no training happens."""
+    wanted = own.features(["conv1", "conv4"])
+    whole = tmp_path / "whole.safetensors"
+    shutil.copyfile(own.train() / "weights.safetensors", whole)
+    pretrained.export_encoder(whole, tmp_path / "small.safetensors")
+    monkeypatch.setattr(run_module, "train", lambda *_, **__: pytest.fail("a network was trained"))
+    elsewhere = given(own_recipe, tmp_path / "b", whole)
+    assert [p.name for p in elsewhere.feature_files(["conv1", "pixels"]).values()] == ["conv1+weights=whole.h5ad", "pixels.h5ad"]
+    found = elsewhere.features("conv1")["conv1"]
+    np.testing.assert_array_equal(found.X, wanted["conv1"].X)
+    assert (found.uns["pci"]["pretrained"], found.uns["pci"]["weights"]) == ("whole.safetensors", file_sha256(whole))
+    rows = np.arange(2)
+    np.testing.assert_array_equal(elsewhere.paint(rows, rows + 2).painted, own.paint(rows, rows + 2).painted)
+    assert elsewhere.card() == own.card() and not (elsewhere.folder / "models").exists()
+    with pytest.raises(CheckpointError, match="training curve of whole.safetensors is not in its file"):
+        elsewhere.losses()
+    small = given(own_recipe, tmp_path / "b", tmp_path / "small.safetensors")
+    found = small.features("conv4")["conv4"]
+    # float16 in the file: 5e-4 a weight, through four layers
+    np.testing.assert_allclose(found.X, wanted["conv4"].X, rtol=0, atol=5e-3 * float(np.abs(wanted["conv4"].X).max()))
+    assert small.card()["trained_weights"] == own.card()["sha256"]
+    with pytest.raises(CheckpointError, match="small.safetensors holds the source cell encoder alone.*painting needs the decoder"):
+        small.paint(rows, rows + 2)
+
+
+def test_weights_in_a_recipe_lie_beside_it(own: Run, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(own.train() / "weights.safetensors", own_recipe.parent / "mine.safetensors")
+    text = own_recipe.read_text()
+    own_recipe.write_text(text.replace("epochs = 2", 'epochs = 2\npretrained = "mine.safetensors"'))
+    run = fresh(own_recipe, tmp_path / "b")
+    assert [p.name for p in run.feature_files("conv1").values()] == ["conv1.h5ad"]  # the recipe's own choice
+    beside = given(own_recipe, tmp_path / "b", own_recipe.parent / "mine.safetensors")
+    assert [p.name for p in beside.feature_files("conv1").values()] == ["conv1.h5ad"]
+    assert fresh(own_recipe, tmp_path / "b", training={"pretrained": ""}).feature_files("conv1")["conv1"].name == "conv1+scratch.h5ad"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="mine.safetensors is not there"):  # in a call, from the current folder
+        given(own_recipe, tmp_path / "b", "mine.safetensors").feature_files("conv1")
+
+
+def test_another_kind_than_that_of_the_file_is_trained_or_refused(own: Run, own_recipe: Path, tmp_path: Path) -> None:
+    whole = own.train() / "weights.safetensors"
+    paths = given(own_recipe, tmp_path, whole).feature_files(["conv1", "autoencoder_conv1", "untrained_conv1"])
+    assert [p.name for p in paths.values()] == ["conv1+weights=weights.h5ad", "autoencoder_conv1.h5ad", "untrained_conv1.h5ad"]
+    ours = own.folder / "models" / "autoencoder" / "weights.safetensors"
+    with pytest.raises(CheckpointError, match="holds a network of kind 'autoencoder'. Ask for autoencoder_conv1"):
+        given(own_recipe, tmp_path, ours).feature_files("conv1")
+
+
+def test_weights_of_other_cells_are_refused_before_any_cell_is_made(own: Run, own_recipe: Path, tmp_path: Path, keras: Path) -> None:
+    whole = tmp_path / "whole.safetensors"
+    shutil.copyfile(own.train() / "weights.safetensors", whole)
+    text = own_recipe.read_text()
+    own_recipe.write_text(text.replace('"marker"', '"dna"'))
+    other = given(own_recipe, tmp_path / "b", whole)
+    with pytest.raises(CheckpointError, match=r"'whole.safetensors' was made for \['protein', 'marker'\].* have \['protein', 'dna'\]"):
+        other.feature_files("conv1")
+    with pytest.raises(CheckpointError, match=r"\['protein', 'marker'\].*pci weights import FILE --channels protein,dna"):
+        other.model()
+    own_recipe.write_text(text.replace("[source]", '[[channels]]\nname = "er"\nrole = "structural"\n[source]'))
+    with pytest.raises(CheckpointError, match=r"2 channels\), but the cells have \['protein', 'marker', 'er'\]"):
+        given(own_recipe, tmp_path / "b", whole).feature_files("conv1")
+    own_recipe.write_text(text + '[preprocess]\nstructural = "clip"\n')
+    with pytest.raises(CheckpointError, match="whole.safetensors was trained on cells that were rescaled in another way"):
+        given(own_recipe, tmp_path / "b", whole).feature_files("conv1")
+    own_recipe.write_text(text)
+    with pytest.raises(CheckpointError, match=r"'theirs.h5' was made for \['gfp', 'rfp'\].*--channels protein,marker"):
+        given(own_recipe, tmp_path / "b", keras).feature_files("conv1")
+    assert not (tmp_path / "b" / "runs" / "own" / "cells").exists()
+
+
+def test_a_keras_file_and_what_it_is_converted_to(own_recipe: Path, tmp_path: Path, keras: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_recipe.write_text(own_recipe.read_text().replace('"marker"', '"RED"'))  # another name of rfp; upper case does not matter
+    run = given(own_recipe, tmp_path, keras)
+    found = run.features("conv2")["conv2"]
+    assert found.uns["pci"]["weights"] == file_sha256(keras) and found.uns["pci"]["pretrained"] == "theirs.h5"
+    painted = run.paint(np.arange(2), np.arange(2, 4)).painted
+    assert painted.shape == (2, 1, 16, 16) and run.card()["source"]["file"] == "theirs.h5"
+    before = times(tmp_path / "runs") | times(tmp_path / "cache")
+    monkeypatch.setattr("pci_core.imported.import_keras", lambda *_: pytest.fail("converted twice"))
+    given(own_recipe, tmp_path, keras).features("conv2")
+    assert times(tmp_path / "runs") | times(tmp_path / "cache") == before
+    assert given(own_recipe, tmp_path, keras).feature_files("conv2")["conv2"].name == "conv2+weights=theirs.h5ad"
+
+
+def test_training_from_a_keras_network(own_recipe: Path, tmp_path: Path, keras: Path) -> None:
+    path, _ = import_weights(keras, channels=["protein", "marker"])
+    short = {"start": str(path), "epochs": 1, "learning_rate": 1e-9}
+    started = fresh(own_recipe, tmp_path, training=short).model().source.state_dict()
+    kernel = "blocks.3.conv.weight"
+    # the learning rate moves nothing: Adam's steps are of its size, four of them
+    assert torch.allclose(started[kernel], random_model(1, 0.05).source.state_dict()[kernel], rtol=0, atol=1e-7)
+
+
+def test_another_scale_is_told(own: Run, own_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = tmp_path / "whole.safetensors"
+    shutil.copyfile(own.train() / "weights.safetensors", whole)
+    own_recipe.write_text(own_recipe.read_text().replace("um_per_px = 0.5", "um_per_px = 0.1"))
+    run = Run(own_recipe, tmp_path / "b", training={"pretrained": whole}, device="cpu", precision="float32", jobs=1)
+    found = run.features("conv1")["conv1"]
+    told = "whole.safetensors was trained on crops of 0.5 µm/px, these have 0.1 µm/px: to it, cells look 5 times as large."
+    assert f"Note: {told}" in capsys.readouterr().out and str(found.uns["pci"]["weights_note"]).startswith(told)
