@@ -15,7 +15,13 @@ from pathlib import Path
 import pandas as pd
 
 from pci_core.errors import CellTableError
+from pci_core.imaging.check import check_images
+from pci_core.imaging.ngff import is_zarr
 from pci_core.recipe import Recipe
+
+__all__ = ["check_field_table", "check_images", "field_name", "path_columns", "read_field_table"]
+
+_SHOWN = 5
 
 _CHANNEL_SUFFIX = re.compile(r"(?:[_\-](?:red|green|blue|yellow))+$", re.IGNORECASE)
 
@@ -27,8 +33,13 @@ def path_columns(recipe: Recipe) -> list[str]:
 
 
 def field_name(path: str, channel: str = "") -> str:
-    """Return a field's name from its file: no folder, suffix or channel, as in HPA's ``<plate>_<well>_<n>_blue_red_green.jpg``."""
-    stem = re.sub(r"\.ome$", "", Path(path).stem, flags=re.IGNORECASE)
+    """Return a field's name from its file: no folder, suffix or channel, as in HPA's ``<plate>_<well>_<n>_blue_red_green.jpg``.
+
+    A field within a Zarr plate is named by its whole place: ``plate.zarr/A/1/0`` gives ``plate_A_1_0``.
+    """
+    parts = Path(path).parts or ("",)
+    outer = next((i for i, part in enumerate(parts) if part.lower().endswith(".zarr")), len(parts) - 1)
+    stem = "_".join([re.sub(r"\.ome$", "", Path(parts[outer]).stem, flags=re.IGNORECASE), *parts[outer + 1 :]])
     if channel:
         stem = re.sub(rf"[_\-]{re.escape(channel)}$", "", stem, flags=re.IGNORECASE)
     return _CHANNEL_SUFFIX.sub("", stem) or stem
@@ -91,22 +102,34 @@ def check_field_table(table: pd.DataFrame, recipe: Recipe, root: str | os.PathLi
         raise CellTableError(
             f"{where}: {len(double)} values of 'field' occur more than once, e.g. {double[:3]}. Give each field its own name."
         )
-    for column in files:
+    _check_files(table, files, Path(root), where)
+    first = ["field", "image"]
+    return table[first + [c for c in table.columns if c not in first]].reset_index(drop=True)
+
+
+def _check_files(table: pd.DataFrame, columns: list[str], root: Path, where: str) -> None:
+    """Raise one error that lists what is empty or not there in all columns of files."""
+    wrong = []
+    remedies = []
+    for column in columns:
         lacking = table["field"][table[column] == ""].tolist()
         if lacking:
             what = f"channel '{column.removeprefix('path_')}'" if column.startswith("path_") else f"'{column}'"
-            raise CellTableError(
-                f"{where}: {len(lacking)} of {len(table)} fields have no file for {what}, e.g. {', '.join(lacking[:5])}. "
-                "Leave these fields out, or use a recipe without that channel."
-            )
-        gone = [p for p in table[column] if not (Path(root) / p).is_file()]
+            wrong.append(f"{len(lacking)} of {len(table)} fields have no file for {what}, e.g. {', '.join(lacking[:_SHOWN])}.")
+            remedies.append("Leave these fields out, or use a recipe without that channel.")
+    for column in columns:
+        named = [p for p in table[column] if p]
+        gone = [p for p in named if not _is_there(root / p)]
         if gone:
-            raise CellTableError(
-                f"{where}: {len(gone)} of {len(table)} files of column '{column}' are not there, e.g. {', '.join(gone[:3])} "
-                f"(relative paths start at {Path(root)}). Correct the paths or leave these fields out."
-            )
-    first = ["field", "image"]
-    return table[first + [c for c in table.columns if c not in first]].reset_index(drop=True)
+            wrong.append(f"{len(gone)} of {len(named)} files of column '{column}' are not there, e.g. {', '.join(gone[:_SHOWN])}.")
+            remedies.append(f"Correct the paths (relative ones start at {root}) or leave these fields out.")
+    if wrong:
+        between = " " if len(wrong) == 1 else "\n  "
+        raise CellTableError(f"{where}: " + between.join([*wrong, *dict.fromkeys(remedies)]))
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or is_zarr(path)
 
 
 def _rows(mask: pd.Series) -> list[int]:

@@ -21,6 +21,8 @@ from tqdm import tqdm
 import pci_core
 from pci_core.cells import CellDataset, CellWriter
 from pci_core.errors import CellTableError, DatasetError
+from pci_core.imaging.cellpose import check_cellpose
+from pci_core.imaging.check import check_images
 from pci_core.imaging.crop import CellCrops, crop_cells
 from pci_core.imaging.read import field_order, read_field
 from pci_core.imaging.segment import channel_index, segment_field
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 NUCLEUS_RADIUS = 10.0  # px within which a found nucleus takes the truth of a simulated one
 YEAST_RADIUS = 0.75  # the same for yeast, in radii of the found cell: with its bud, its centre lies off the mother's
+OWN_IMAGES = ("table", "folder")  # sources whose files nobody has looked at
 _LISTED = 10  # names a log line shows; dataset.json holds all
 
 
@@ -73,7 +76,8 @@ def build_cells(
         found cell takes the nearest true one of its field, each true one goes to one cell at most, within 10 px of
         the centre (nuclei) or 0.75 of the cell's radius (yeast). ``sim_matched`` says which found one.
     jobs : int
-        Worker processes, -1 = one for each core; `joblib.parallel_config` may name another backend.
+        Worker processes, -1 = one for each core; `joblib.parallel_config` may name another backend. Cellpose runs in one
+        process, this one: its model takes a gigabyte, and it uses the accelerator or all cores by itself.
     progress : bool
         Show fields and cells per second.
 
@@ -86,7 +90,8 @@ def build_cells(
     Raises
     ------
     ImageError
-        A field cannot be read; see `read_field`. Nothing is written.
+        Fields do not fit the recipe or each other, see `check_images` (a user's own images are looked at before the
+        work starts), or one cannot be read, see `read_field`. Nothing is written.
     CellTableError, RecipeError
         The field table or the recipe lacks something.
     DatasetError
@@ -97,6 +102,12 @@ def build_cells(
     left = _LeftOut(recipe)
     scale = recipe.fields.downscale * recipe.crop.size / recipe.crop.resize
     info = _provenance(recipe, len(ordered))
+    if recipe.source.kind in OWN_IMAGES:
+        info["notes"] = check_images(ordered, recipe, root)
+        for note in info["notes"]:
+            logger.warning("%s: %s", recipe.name, note)
+    if recipe.segmentation.method == "cellpose":
+        info["versions"]["cellpose"], jobs = check_cellpose(recipe), 1
     records = ordered.to_dict("records")
     # the backend is left to joblib's configuration: processes here, or a cluster's workers
     results = joblib.Parallel(n_jobs=jobs, return_as="generator")(joblib.delayed(field_cells)(r, recipe, str(root)) for r in records)
@@ -119,7 +130,7 @@ def build_cells(
             bar.set_postfix_str(f"{left.kept / max(bar.format_dict['elapsed'], 1e-9):.0f} cells/s, {left.kept} cells", refresh=False)
         if not writer.n:
             raise left.nothing(out, len(groups))
-        writer.info["left_out"] = left.summary()
+        writer.info["left_out"] = {**left.summary(), **fields.attrs.get("left_out", {})}  # of the field table, where it was made here
     left.log(len(groups))
     return CellDataset(out)
 
@@ -176,7 +187,7 @@ def _by_image(fields: pd.DataFrame, recipe: Recipe) -> list[tuple[str, pd.DataFr
         raise CellTableError(
             f"{recipe.name}: {len(double)} values of 'field' occur more than once, e.g. {double[:3]}. Give each field its own name."
         )
-    if recipe.fields.format != "separate":
+    if recipe.fields.format in ("composite", "stack"):
         field_order(recipe)  # raise before the work starts
     if recipe.segmentation.method != "labels":
         channel_index(recipe)

@@ -179,7 +179,7 @@ def test_bad_tables_and_recipes(tmp_path: Path) -> None:
 def test_fields_of_different_depth_are_refused(tmp_path: Path) -> None:
     fields = write_fields(tmp_path, [4, 4])
     tifffile.imwrite(tmp_path / "f1.tif", tifffile.imread(tmp_path / "f1.tif").astype(np.float32), photometric="minisblack")
-    with pytest.raises(DatasetError, match=r"f1_001 is float32"):
+    with pytest.raises(ImageError, match=r"differ in bit depth: 1 uint16 \(e\.g\. f0\); 1 float32 \(e\.g\. f1\)"):
         build_cells(fields, tmp_path, make_recipe(), tmp_path / "out", jobs=1, progress=False)
 
 
