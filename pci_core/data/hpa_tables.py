@@ -7,12 +7,12 @@ The columns of ``subcellular_location.tsv`` changed between releases: up to 18 o
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import logging
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +26,7 @@ from pci_core.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
-_MOST_BYTES = 256 << 20  # unpacked; the real tables have 2 to 4 MB
+_MOST_BYTES = 64 << 20  # unpacked; the real tables have 2 to 4 MB
 _ENSEMBL = re.compile(r"ENS[A-Z]*\d{6,}")
 _GO = re.compile(r"(?P<term>.*\S)\s*\((?P<go>GO:\d{7})?\)")
 _IMAGE_ID = re.compile(r"(?P<plate>[A-Za-z0-9]+)_(?P<well>[A-P]\d{1,2})_(?P<field>\d+)")
@@ -232,26 +232,28 @@ def _read(path: str | os.PathLike[str], separator: str) -> pd.DataFrame:
     if not path.is_file():
         raise DatasetError(f"{path} is not there. Download the table first.")
     try:
-        text = _bytes(path).decode("utf-8-sig")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas only warns of rows that are too long
-            table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
+        rows = list(csv.reader(io.StringIO(_bytes(path).decode("utf-8-sig"), newline=""), delimiter=separator, strict=True))
     except UnicodeDecodeError as error:
         raise DatasetError(
             f"{path} is no UTF-8 text ({error.reason} at byte {error.start}). Give the table as HPA hands it out."
         ) from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+    except csv.Error as error:
         raise DatasetError(f"{path} cannot be read as a table: {error}. Download it again.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{path} is a gzip file that is cut off or damaged ({error}). Download it again.") from error
-    if table.empty:
-        raise DatasetError(f"{path} has a header but no rows. Download it again.")
-    short = table.index[table.isna().any(axis=1)]
-    if short.size:
+    while rows and not rows[-1]:  # empty lines at the end
+        rows.pop()
+    if len(rows) < 2:
+        raise DatasetError(f"{path} has no rows below its header. Download it again.")
+    if len(set(rows[0])) < (width := len(rows[0])):
+        raise DatasetError(f"{path} has a column twice in its header: {', '.join(rows[0][:20])}. Give the table as HPA hands it out.")
+    odd = [n for n, row in enumerate(rows, start=1) if len(row) != width]
+    if odd:  # pandas would fill up rows that are cut off
         raise DatasetError(
-            f"{path}: {short.size} rows have too few columns, the first in line {short[0] + 2}. It is cut off or damaged; get it anew."
+            f"{path}: {len(odd)} rows do not have the {width} columns of the header, the first in line {odd[0]} with "
+            f"{len(rows[odd[0] - 1])}. The file is cut off, damaged or no table of HPA; download it again."
         )
-    return table
+    return pd.DataFrame(rows[1:], columns=rows[0], dtype=str)
 
 
 def _bytes(path: Path) -> bytes:
