@@ -128,6 +128,8 @@ def compare(
     label = label or run.recipe.label
     runner = run if label == run.recipe.label else run.with_label(label)
     runner.cells().require(label)  # told now, before hours of work
+    if names is DEFAULT_SETS and isinstance(runner.cells().info.get("provided"), dict):
+        names = (*names, "provided")  # measurements that came with the cells, as the paper compared with
     own = {name: read_table(path) for name, path in (tables or {}).items()}
     found, missing = gather(runner, names, seeds)
     told = [f"{name} is left out: {why}" for name, why in missing.items()]

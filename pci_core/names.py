@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pci_core.errors import unknown_name
 from pci_core.model import LAYERS
 
-BASELINES = ("classic", "cellprofiler", "designed", "supervised", "pixels")
+BASELINES = ("classic", "cellprofiler", "designed", "supervised", "pixels", "provided")
 NETWORKS = ("untrained", "autoencoder")
 VGG16_BLOCKS = (*(f"block{b}_conv{c}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for c in range(1, n + 1)), "fc1")
 VGG16_STRATEGIES = ("protein", "channels", "rgb")

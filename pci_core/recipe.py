@@ -44,9 +44,11 @@ class Source:
     crops: ``deeploc`` (HDF5 files of labelled yeast cells in the folder ``path``), ``h5sc`` (scPortrait's single-cell
     file ``path``), ``subcell`` (SubCell's ``path_list.csv``). Paths are relative to the recipe file, those of embedded
     recipes to the folder where the command is run.
-    ``layout``: for ``folder``, regular expressions of relative paths with named groups; ``channels``: what a path says for
-    each channel, in the recipe's order; ``names``: a CSV in that folder with what is known of each plate and well;
-    ``note``: how the source hands its files out, in words.
+    ``layout``: for ``folder``, regular expressions of relative paths with named groups, see `pci_core.data.folder`;
+    ``examples``: a path that each of them means; ``channels``: what a path says for each channel, in the recipe's order
+    (``"gfp|ch1"``: either); ``fields_per_file``: how many fields lie in one file, each with the planes of ``fields.order``;
+    ``names``: a CSV in that folder with what is known of each plate and well; ``note``: how the source hands its files
+    out, in words.
     The other keys speak to the simulator (`organism`, `proteins`, `images_per_protein`,
     `fields_per_image`, `modality`, `seed`) or to the toy sets (`subset`).
     """
@@ -61,7 +63,9 @@ class Source:
     subset: str = ""
     path: str = ""
     layout: tuple[str, ...] = later(())
+    examples: tuple[str, ...] = later(())
     channels: tuple[str, ...] = later(())
+    fields_per_file: int = later(1)
     names: str = later("")
     note: str = later("")
 

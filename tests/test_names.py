@@ -10,9 +10,9 @@ from pci_core.names import VGG16, FeatureName, feature_names, parse_feature_name
 
 def test_every_name_can_be_taken_apart() -> None:
     names = feature_names()
-    assert len(names) == len(set(names)) == 5 + 10 + 5 + 3 * 14
+    assert len(names) == len(set(names)) == 5 + 10 + 6 + 3 * 14
     assert {parse_feature_name(n).family for n in names} == {
-        "pci", "untrained", "autoencoder", "classic", "cellprofiler", "designed", "supervised", "pixels", "vgg16"
+        "pci", "untrained", "autoencoder", "classic", "cellprofiler", "designed", "supervised", "pixels", "provided", "vgg16"
     }  # fmt: skip
 
 

@@ -64,11 +64,14 @@ def paper_family(features: str) -> str:
 
     ``conv4`` is ``pci_conv4``; every ``autoencoder_…`` layer is ``autoencoder``, because the paper gives its best
     layer and does not say which; of VGG16 only ``vgg16_block4_conv1_protein`` is the one of the paper's
-    tables. What follows a ``+`` (e.g. ``conv4+seed=1``) does not count.
+    tables; ``provided``, the measurements that came with the cells, is the paper's ``cellprofiler``. What follows a ``+``
+    (e.g. ``conv4+seed=1``) does not count.
     """
     name = features.split("+")[0]
     if name in ("designed", "cellprofiler", "supervised"):
         return name
+    if name == "provided":
+        return "cellprofiler"
     if name in ("conv4", "pci_conv4"):
         return "pci_conv4"
     if re.fullmatch(r"autoencoder(_conv[1-5])?", name):

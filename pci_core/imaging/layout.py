@@ -11,7 +11,7 @@ import tifffile
 
 from pci_core.errors import ImageError
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_SUFFIXES = (".tif", ".tiff", ".flex")  # .flex: of Opera microscopes, a TIFF of many pages
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 REPAIR = "Fetch or export the file again, or take this field out of the field table."
 LARGEST = 4_000_000_000  # px of one image; a damaged or hostile header could ask for any amount of memory

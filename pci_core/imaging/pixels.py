@@ -57,6 +57,34 @@ def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
     return read_array(Path(path))[0]
 
 
+def read_pages(path: Path, first: int, n: int) -> np.ndarray:
+    """Read some pages of a TIFF that holds several fields of view one after the other: (n, H, W).
+
+    Raises
+    ------
+    ImageError
+        As `read_layout`, or it is no TIFF, has fewer pages, or the pages differ in size.
+    """
+
+    def other(path: Path) -> np.ndarray:
+        raise ImageError(f"{path} is no TIFF (suffix {' '.join(TIFF_SUFFIXES)}), but several fields are expected in one file.")
+
+    def pages(path: Path) -> np.ndarray:
+        with tifffile.TiffFile(path) as tiff:
+            if first + n > len(tiff.pages):
+                raise ImageError(f"{path}: pages {first + 1} to {first + n} are needed, it has {len(tiff.pages)}. {REPAIR}")
+            planes = []
+            for page in (tiff.pages[i] for i in range(first, first + n)):
+                check_size(Layout("YX", tuple(page.shape), "uint16"), path)
+                _check_whole(page, path)
+                planes.append(page.asarray())
+        if len({p.shape for p in planes}) > 1 or planes[0].ndim != 2:
+            raise ImageError(f"{path}: pages {first + 1} to {first + n} are {', '.join(str(p.shape) for p in planes)}. {REPAIR}")
+        return np.stack(planes)
+
+    return _careful(path, other, pages, other)
+
+
 def usable_dtype(pixels: np.ndarray, path: Path) -> np.ndarray:
     """Return pixels as uint8, uint16 or float32 without a change of value (float64 is rounded to float32), or refuse."""
     pixels = np.asarray(pixels, dtype=pixels.dtype.newbyteorder("="))

@@ -16,7 +16,7 @@ from skimage.transform import downscale_local_mean
 
 from pci_core.errors import ImageError, RecipeError
 from pci_core.imaging.layout import REPAIR, UNEQUAL, Layout
-from pci_core.imaging.pixels import read_array, read_pixels, usable_dtype
+from pci_core.imaging.pixels import read_array, read_pages, read_pixels, usable_dtype
 from pci_core.recipe import Recipe
 
 __all__ = ["as_dtype", "channel_names", "check_scale", "downscale", "field_order", "read_field", "read_pixels", "usable_dtype"]
@@ -32,7 +32,7 @@ def read_field(row: Mapping[str, Any], recipe: Recipe, root: str | os.PathLike[s
     ----------
     row : mapping
         One row of a field table: ``path`` (formats ``composite``, ``stack``, ``named``) or one ``path_<channel>`` a
-        channel (``separate``); ``field`` is used in messages.
+        channel (``separate``); ``page``, where files hold several fields: the first page, from 0; ``field`` is used in messages.
     recipe : Recipe
         Says the channels, their order or names in the file, the format and the reduction.
     root : path-like
@@ -65,7 +65,10 @@ def read_field(row: Mapping[str, Any], recipe: Recipe, root: str | os.PathLike[s
         file = _resolve(row, "path", ", ".join(names), root)
         files = [file] * len(names)
         order = [] if how == "named" else field_order(recipe)
-        pixels, layout = read_array(file)
+        if recipe.source.kind == "folder" and recipe.source.fields_per_file > 1:
+            pixels, layout = read_pages(file, int(row["page"]), len(order)), Layout("", (), "")
+        else:
+            pixels, layout = read_array(file)
         check_scale(layout.um_per_px, recipe, file)
         if how == "named":
             planes = _named(pixels, layout, file, channel_names(recipe))
