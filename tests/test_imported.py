@@ -19,6 +19,7 @@ from pci_core.errors import CheckpointError, DownloadError, UnknownNameError
 from pci_core.model import PairedCellInpainting
 from pci_core.pretrained.fit import check_preprocess
 from pci_core.recipe import Preprocess
+from pci_core.run import Run
 from pci_core.storage import file_sha256
 from pci_core.train import load_model
 from pci_core.weights import load_safetensors
@@ -166,6 +167,20 @@ def test_the_authors_files_by_name(mirror: Path, cache: Path, monkeypatch: pytes
         assert weights.sha256 == card["source"]["sha256"] == file_sha256(original)
         assert pretrained.find(name) == weights
     assert len(calls) == 3  # the second time from the cache
+
+
+def test_features_by_name(mirror: Path, own_recipe: Path, tmp_path: Path) -> None:
+    own_recipe.write_text(own_recipe.read_text().replace('"marker"', '"rfp"'))
+    weights = {"pretrained": "authors-yeast"}
+    run = Run(own_recipe, tmp_path / "runs", training=weights, device="cpu", precision="float32", jobs=1, quiet=True)
+    found = run.features("conv3")["conv3"]
+    assert [p.name for p in run.feature_files("conv3").values()] == ["conv3+weights=authors-yeast.h5ad"]
+    assert found.uns["pci"]["pretrained"] == "authors-yeast" and np.isfinite(found.X).all()
+    assert str(found.uns["pci"]["weights_note"]).startswith("authors-yeast was trained on crops of 64 px, these have 16 px")
+    assert run.card()["cells"] == 1_165_713 and run.paint(np.arange(2), np.arange(2, 4)).painted.shape == (2, 1, 16, 16)
+    human = Run(own_recipe, tmp_path / "runs", training={"pretrained": "authors-human"}, device="cpu", jobs=1, quiet=True)
+    with pytest.raises(CheckpointError, match=r"'authors-human' was made for .* \(3 channels\), but the cells have \['protein', 'rfp'\]"):
+        human.features("conv3")
 
 
 def test_their_files_are_known_under_any_name(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,8 +216,10 @@ def test_an_encoder_that_does_not_fit_is_refused(own: Run, own_recipe: Path, tmp
         fresh(own_recipe, tmp_path, training={"start": "mine.safetensors", "width": 0.1}).train()
     with pytest.raises(CheckpointError, match="is not there. Shipped: .*simulated-human"):
         fresh(own_recipe, tmp_path, training={"start": "no.safetensors"}).train()
-    with pytest.raises(CheckpointError, match="rescaled in another way"):
+    with pytest.raises(CheckpointError, match=r"'simulated-human' was made for \['protein', 'nucleus', 'microtubules'\]"):
         fresh(own_recipe, tmp_path, training={"start": "simulated-human"}).train()
+    with pytest.raises(UnknownNameError, match="Did you mean simulated-human"):
+        fresh(own_recipe, tmp_path, training={"start": "simulated-humn"}).train()
 
 
 # --- weights that somebody gives: files of ours, Keras files, the authors'

@@ -226,8 +226,9 @@ def load_fitting(path: str | os.PathLike[str], name: str, recipe: Recipe) -> tup
     CheckpointError
         See `load_encoder` and `check_channels`.
     """
-    encoder, card = load_encoder(path, recipe.preprocess)
-    check_channels(recipe, encoder, channels_of(card, name), name)
+    encoder, card = load_encoder(path)
+    check_channels(recipe, encoder, channels_of(card, name), name)  # first: other channels mostly are rescaled otherwise, too
+    check_preprocess(name, card, recipe.preprocess)
     return encoder, card
 
 
