@@ -42,20 +42,23 @@ class Manifest:
         self.journal, self.table = self.folder / "manifest.jsonl", self.folder / "manifest.csv"
         self.rows: dict[str, dict[str, Any]] = {}
         self.torn = lines = 0
+        unfinished = False
         if self.journal.is_file():
-            for line in self.journal.read_bytes().splitlines():
+            content = self.journal.read_bytes()
+            unfinished = bool(content) and not content.endswith(b"\n")  # or the next line would be written behind it
+            for line in content.splitlines():
                 try:
                     row = json.loads(line)
                     self.rows[str(row["file"])] = {**dict.fromkeys(COLUMNS, ""), **row}
                     lines += 1
                 except (ValueError, KeyError, TypeError):
                     self.torn += bool(line.strip())
-        if self.torn or lines > 2 * len(self.rows) + 100:
+        if self.torn or unfinished or lines > 2 * len(self.rows) + 100:
             self._rewrite()
 
     def add(self, file: str, url: str, status: str, reason: str = "", **more: Any) -> dict[str, Any]:
         """Note the fate of a file, on disk at once; `more` are further `COLUMNS`, or ``mtime_ns`` of the file."""
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         row = {**dict.fromkeys(COLUMNS, ""), "file": file, "url": url, "status": status, "reason": reason, "time": now, **more}
         with as_storage_error(self.journal):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,7 @@ class Manners:
 
 @dataclass(frozen=True)
 class Had:
-    """A file that was downloaded whole: its bytes, SHA-256, the requests it took and the bytes that came over the line."""
+    """A file that was downloaded whole: its bytes, SHA-256, the requests it took and the bytes of the last one."""
 
     size: int
     sha256: str
@@ -184,11 +184,10 @@ class PoliteSession:
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.environ.get(download.MIRROR):
                 return self._copy(url, target, part, check)
-            received = 0
             for attempt in range(1, self.manners.tries + 1):
                 reason, wait = "", None
                 try:
-                    received += self._request(url, part, limit, compressed, attempt)
+                    received = self._request(url, part, limit, compressed, attempt)
                     return _finish(part, target, check, attempt, received)
                 except _TryAgain as error:
                     reason, wait = str(error), error.wait

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -13,15 +13,22 @@ Result = TypeVar("Result")
 
 def side_by_side(
     jobs: Iterable[Job], work: Callable[[Job], Result], threads: int, stop: Callable[[], None]
-) -> Iterator[tuple[Job, Result | Exception]]:
+) -> Generator[tuple[Job, Result | Exception], None, None]:
     """Yield each job with what `work` returned for it, or the exception it raised, in the order they finish.
 
     Jobs are drawn one by one, so that a long list costs no memory. If the consumer leaves (an error, Ctrl-C,
     `contextlib.closing`), `stop` is called, running work is waited for, and its results are lost.
     """
     source, lock = iter(jobs), threading.Lock()
-    done: queue.Queue[tuple[Job, Result | Exception] | None] = queue.Queue()
+    done: queue.Queue[tuple[Job, Result | Exception] | None] = queue.Queue(1)  # no worker runs ahead of the consumer
     leaving = threading.Event()
+
+    def give(item: tuple[Job, Result | Exception] | None) -> None:
+        while not leaving.is_set():
+            try:
+                return done.put(item, timeout=0.2)
+            except queue.Full:
+                continue
 
     def labour() -> None:
         while not leaving.is_set():
@@ -30,11 +37,13 @@ def side_by_side(
                     job = next(source)
                 except StopIteration:
                     break
+            result: Result | Exception
             try:
-                done.put((job, work(job)))
+                result = work(job)
             except Exception as error:  # every kind: it goes to the consumer's thread, which knows what to do with it
-                done.put((job, error))
-        done.put(None)
+                result = error
+            give((job, result))
+        give(None)
 
     workers = [threading.Thread(target=labour, daemon=True) for _ in range(max(1, threads))]
     for worker in workers:
