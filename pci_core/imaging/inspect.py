@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from skimage.measure import label as connected
 
 from pci_core.imaging.layout import PICTURE_SUFFIXES, TIFF_SUFFIXES
 from pci_core.imaging.pixels import read_layout, read_pixels
 
 _MOST_LABELS = 5000  # cells of one field of view; above, it is rather an intensity image
+_FLAT = 0.7  # share of neighbours within objects that are equal: labels of objects a few px wide have it, intensities never
 _PROBE = 4  # only each 4th row and column is looked at when neighbours are compared
 
 
@@ -90,7 +92,7 @@ def is_label_image(path: str | os.PathLike[str]) -> bool:
     """Guess from its pixels whether an image is one of labels: for guesses that a person checks; in doubt it says no.
 
     A label image has one plane of whole numbers, a background of 0 that is its most common value and at least
-    a twentieth of it, at least two labels, numbered nearly without gaps, and flat areas: nearly all neighbours are equal.
+    a twentieth of it, at least two labels, each of them a flat area in one piece. A mask of one value is none.
 
     Raises
     ------
@@ -113,9 +115,7 @@ def is_label_image(path: str | os.PathLike[str]) -> bool:
     values, counts = np.unique(pixels, return_counts=True)
     if not 3 <= len(values) <= _MOST_LABELS or counts.argmax() != 0 or counts[0] < pixels.size / 20:
         return False
-    if values[-1] > 2 * (len(values) - 1) + 10:  # tools number on; a few numbers are lost to filters
+    inside = np.concatenate([(r[:, 1:] == r[:, :-1])[r[:, 1:] > 0] for r in (pixels[::_PROBE], pixels[:, ::_PROBE].T)])
+    if not inside.size or inside.mean() < _FLAT:
         return False
-    rows, columns = pixels[::_PROBE], pixels[:, ::_PROBE]
-    same = (rows[:, 1:] == rows[:, :-1]).mean() + (columns[1:] == columns[:-1]).mean()
-    inside = [(r[:, 1:] == r[:, :-1])[r[:, 1:] > 0] for r in (rows, columns.T)]
-    return bool(same / 2 > 0.8 and np.concatenate(inside).mean() > 0.6)
+    return int(connected(pixels.astype(np.int64), connectivity=2).max()) <= 2 * len(values) + 10  # filters and cuts leave a few fragments

@@ -59,6 +59,9 @@ def test_byte_order_mark_of_spreadsheets(tmp_path: Path) -> None:
         ("w1_gfp.tif", "gfp", "w1"),
         ("stack.ome.tif", "", "stack"),
         ("blue.png", "", "blue"),
+        ("x/w1.ome.zarr", "", "w1"),
+        ("plate.zarr/A/1/0", "", "plate_A_1_0"),
+        ("", "", ""),
     ],
 )
 def test_names_of_fields(path: str, channel: str, name: str) -> None:
@@ -102,6 +105,33 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         (tmp_path / f"{n}.png").unlink()
     with pytest.raises(CellTableError, match=r"2 of 5 files of column 'path' are not there, e\.g\. 1\.png, 3\.png"):
         read_field_table(path, make_recipe())
+
+
+def test_what_is_missing_in_all_columns_is_listed_at_once(tmp_path: Path) -> None:
+    rows = [{"image": "i", "field": f"f{n}", **{f"path_{c}": f"{n}_{c}.png" for c in ("green", "blue", "red")}} for n in range(9)]
+    path = write(tmp_path, rows)
+    for name in ("0_green", "1_blue", "2_blue"):
+        (tmp_path / f"{name}.png").unlink()
+    table = pd.read_csv(path)
+    table.loc[4, "path_red"] = None
+    table.to_csv(path, index=False)
+    with pytest.raises(CellTableError) as raised:
+        read_field_table(path, make_recipe("separate"))
+    text = str(raised.value)
+    for part in (
+        "1 of 9 fields have no file for channel 'red', e.g. f4.", "1 of 9 files of column 'path_green' are not there, e.g. 0_green.png.",
+        "2 of 9 files of column 'path_blue' are not there, e.g. 1_blue.png, 2_blue.png.", "relative ones start at",
+    ):  # fmt: skip
+        assert part in text, text
+
+
+def test_a_folder_counts_as_a_file_only_where_zarr_made_it(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    path = write(tmp_path, [{"image": "i", "path": "a.zarr"}], files=False)
+    with pytest.raises(CellTableError, match=r"1 of 1 files of column 'path' are not there, e\.g\. a\.zarr"):
+        read_field_table(path, make_recipe())
+    (tmp_path / "a.zarr" / "zarr.json").write_text("{}")
+    assert read_field_table(path, make_recipe())[0]["field"].tolist() == ["a"]
 
 
 def test_absolute_paths(tmp_path: Path) -> None:

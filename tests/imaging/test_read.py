@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,8 @@ def make_recipe(
 ) -> recipes.Recipe:
     channels = [{"name": n, "role": "structural" if i else "protein"} for i, n in enumerate(NAMES)]
     fields = {"format": format, "order": list(order), "downscale": downscale}
-    return recipes.parse(
-        {"name": "made-up", "title": "Made up", "channels": channels, "source": {"kind": "table", "path": "fields.csv"}, "fields": fields}, "made-up"
-    )
+    source = {"kind": "table", "path": "fields.csv"}
+    return recipes.parse({"name": "made-up", "title": "Made up", "channels": channels, "source": source, "fields": fields}, "made-up")
 
 
 @pytest.fixture
@@ -222,6 +222,42 @@ def test_real_hpa_field_without_microtubules(test_data: Path) -> None:
 
 
 def test_real_hpa_composites_all_read(test_data: Path) -> None:
-    files = sorted((test_data / "hpa-dictionary" / "images").glob("*.jpg"))[:8]
-    shapes = {read_field({"field": f.stem, "path": str(f)}, make_recipe(), "")[:, ::8].dtype.name for f in files}
-    assert len(files) == 8 and shapes == {"uint8"}
+    files = sorted((test_data / "hpa-dictionary" / "images").glob("*.jpg"))
+    fields = [read_field({"field": f.stem, "path": str(f)}, make_recipe(), "")[:, ::8] for f in files]
+    assert len(files) == 82 and {(f.dtype.name, f.shape[0]) for f in fields} == {("uint8", 3)}
+    assert all(f[0].max() > 50 for f in fields)  # each shows a protein
+
+
+def test_real_yeast_fields_of_16_bits(test_data: Path) -> None:
+    row = {"field": "r01c01f01", **{f"path_{n}": f"yeast-fields/r01c01f01p01-ch{i}sk1fk1fl1.tiff" for i, n in enumerate(NAMES, 1)}}
+    got = read_field(row, make_recipe("separate"), test_data)
+    assert got.shape == (3, 1080, 1080) and got.dtype == np.uint16 and got.max() > 255
+    np.testing.assert_array_equal(got[2], tifffile.imread(test_data / row["path_microtubules"]))
+
+
+def test_12_bits_in_16_and_big_endian_keep_their_values(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (3, 24, 32), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels.astype(">u2"), byteorder=">", photometric="minisblack")
+    got = read_field({"field": "f", "path": "a.tif"}, make_recipe("stack", NAMES), tmp_path)
+    assert got.dtype == np.uint16 and got.dtype.isnative
+    np.testing.assert_array_equal(got, pixels)
+
+
+def test_colour_tiff_as_a_composite(tmp_path: Path, field: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([field[2], field[0], field[1]], -1), photometric="rgb")
+    np.testing.assert_array_equal(read_field({"field": "f", "path": "a.tif"}, make_recipe(), tmp_path), field)
+
+
+def test_a_compression_that_needs_a_package_names_it(tmp_path: Path, field: np.ndarray) -> None:
+    Image.fromarray(field[0]).save(tmp_path / "a.tif", compression="tiff_lzw")
+    row = {"field": "f", **{f"path_{n}": "a.tif" for n in NAMES}}
+    if find_spec("imagecodecs"):
+        np.testing.assert_array_equal(read_field(row, make_recipe("separate"), tmp_path)[0], field[0])
+    else:
+        with pytest.raises(ImageError, match=r"a\.tif.*pip install imagecodecs"):
+            read_field(row, make_recipe("separate"), tmp_path)
+
+
+def test_imagej_stack_of_channels_that_it_calls_slices(tmp_path: Path, field: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", field, imagej=True, metadata={"axes": "ZYX"})
+    np.testing.assert_array_equal(read_field({"field": "f", "path": "a.tif"}, make_recipe("stack", NAMES), tmp_path), field)

@@ -158,7 +158,8 @@ def test_tidy_keeps_another_tools_numbers() -> None:
 
 def make_recipe(**segmentation: object) -> recipes.Recipe:
     channels = [{"name": "protein", "role": "protein"}, {"name": "nucleus", "role": "structural"}]
-    content = {"name": "made-up", "title": "t", "channels": channels, "source": {"kind": "table", "path": "fields.csv"}, "segmentation": segmentation}
+    source = {"kind": "table", "path": "fields.csv"}
+    content = {"name": "made-up", "title": "t", "channels": channels, "source": source, "segmentation": segmentation}
     return recipes.parse(content, "made-up")
 
 
@@ -209,6 +210,36 @@ def test_unusable_label_images(tmp_path: Path) -> None:
             read_labels(tmp_path / f"{name}.npy", (5, 5))
     with pytest.raises(ImageError, match=r"empty\.png is empty"):
         read_labels(tmp_path / "empty.png", (5, 5))
+
+
+def test_label_images_of_other_types(tmp_path: Path) -> None:
+    labels = np.zeros((20, 30), np.int64)
+    labels[3:9, 3:9], labels[12:15, 20:26] = 1, 70_000
+    for dtype in ("int32", "uint32", "float32", ">i4"):
+        tifffile.imwrite(tmp_path / "l.tif", labels.astype(dtype), photometric="minisblack")
+        np.testing.assert_array_equal(read_labels(tmp_path / "l.tif", (20, 30)), labels)
+    small = np.minimum(labels, 7).astype(np.uint8)
+    for colours in (3, 4):
+        Image.fromarray(np.stack([small] * colours, -1)).save(tmp_path / "l.png")
+        np.testing.assert_array_equal(read_labels(tmp_path / "l.png", (20, 30)), small)
+
+
+def test_a_mask_without_numbers_is_no_label_image(tmp_path: Path) -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[3:9, 3:9] = 255
+    Image.fromarray(mask).save(tmp_path / "one.png")
+    assert read_labels(tmp_path / "one.png", (20, 30)).max() == 255  # a single cell is one in any case
+    mask[12:15, 20:26] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with pytest.raises(ImageError, match=r"mask\.png is a mask of 2 pieces that all bear the number 255"):
+        read_labels(tmp_path / "mask.png", (20, 30))
+
+
+def test_real_label_images_of_yeast_and_a_mask_of_the_atlas(test_data: Path) -> None:
+    for name, n in (("r01c01f01p01", 432), ("r01c01f02p01", 157), ("r02c01f01p01", 12)):  # int16; the numbers have gaps
+        labels = read_labels(test_data / "yeast-fields" / f"{name}_labeled.tiff", (1080, 1080))
+        assert labels.dtype == np.int32 and len(np.unique(labels)) - 1 == n
+    assert len(np.unique(read_labels(test_data / "hpa-fields" / "383_D2_1_mask.png", (2048, 2048)))) == 21
 
 
 def test_real_nuclei(test_data: Path) -> None:
