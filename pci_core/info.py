@@ -90,7 +90,7 @@ def describe_run(
         f"training {_time(trained_on * spec.training.epochs / pairs_rate)} ({pairs_rate:,.0f} pairs/s), "
         f"features {_time(expected.cells / cells_rate)} ({cells_rate:,.0f} cells/s)",
         *(
-            [f"  features      of the shipped encoder '{spec.training.pretrained}'; --scratch trains on the recipe's own cells"]
+            [f"  features      of the network '{spec.training.pretrained}'; --scratch trains on the recipe's own cells"]
             if spec.training.pretrained
             else []
         ),

@@ -145,10 +145,10 @@ class Preprocess:
 class Training:
     """What fixes a trained model; see the paper's Methods and the authors' code.
 
-    ``pretrained``: name of weights in ``pci_core/pretrained`` that feature sets use by default; empty, or
-    no weights of that kind (PCI, autoencoder) there = train on the recipe's own cells. ``start``: name of
-    weights there, or a ``.safetensors`` (relative to the recipe file), from which the source cell encoder
-    starts; empty = random.
+    ``pretrained``: weights that feature sets use by default: a name in ``pci_core/pretrained``, a network of the
+    paper's authors (``authors-yeast`` and the like), or a ``.safetensors`` or Keras ``.h5`` (relative to the recipe
+    file); empty, or no weights of that kind (PCI, autoencoder) there = train on the recipe's own cells. ``start``:
+    the same, for the source cell encoder that a training starts from; empty = random.
     """
 
     epochs: int = 30

@@ -110,7 +110,7 @@ def _note(out: Path, run: Run, command: str, seconds: float) -> None:
         "cells": len(dataset),
         "dataset": dataset.sha256,
         "simulated": run.recipe.simulated,
-        "encoder": run.recipe.training.pretrained or "trained on these cells",
+        "encoder": Path(run.recipe.training.pretrained).name or "trained on these cells",
         "seconds": round(seconds),
         "hardware": devices.describe(where, devices.choose_precision(where, "auto")),
         "version": pci_core.__version__,
