@@ -112,6 +112,11 @@ class Run:
         self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet
         self.steps = Steps(self.folder / "steps")
 
+    @property
+    def differs(self) -> str:
+        """What names of results take on where this run's PCI network is not the recipe's own, e.g. ``+weights=authors-yeast``."""
+        return self._suffix(parse_feature_name("conv4"))
+
     def with_seed(self, seed: int) -> Run:
         """Return the same run with another seed of the training, on its own cells."""
         return self._again(training={**self._changed, "seed": seed, "pretrained": ""})
