@@ -80,6 +80,8 @@ def segment_cellpose(field: np.ndarray, recipe: Recipe, index: int) -> np.ndarra
 def check_cellpose(recipe: Recipe) -> str:
     """Raise before the work starts where Cellpose is not installed, has no such model or lacks a diameter; else return its version."""
     models = _models()
+    if recipe.segmentation.diameter < 0:
+        raise RecipeError(f"{recipe.name}: [segmentation] diameter must not be negative, found {recipe.segmentation.diameter:g} px.")
     if _is_old(models) and not recipe.segmentation.diameter:  # its estimate comes as a pickle, which is not opened
         raise RecipeError(
             f"{recipe.name}: Cellpose {cellpose_version()} needs [segmentation] diameter, a usual cell's in px; version 4 does without."

@@ -77,7 +77,8 @@ def read_zarr(path: Path) -> tuple[np.ndarray, Layout]:
     Raises
     ------
     ImageError
-        As `zarr_layout`; a chunk cannot be decoded; or none is there (Zarr itself would give zeros).
+        As `zarr_layout`; a chunk cannot be decoded; or none is there (Zarr itself would give zeros). That some chunks are not
+        there is no error: writers leave out those of a single value. A channel that is constant for it is listed by `build_cells`.
     """
     layout = one_plane(zarr_layout(path), path)
     _, array, _ = _open(path)

@@ -61,12 +61,13 @@ def ome_tiff_layout(tiff: tifffile.TiffFile, path: Path) -> Layout:
     """
     root = _xml(tiff, path)
     pixels = _pixels_of_this_file(root, path)
+    uuid = root.get("UUID", "")
     sizes = {a: _whole(pixels, f"Size{a}", path) for a in "XYZCT"}
     channels = _children(pixels, "Channel")
     samples = _samples(channels, sizes["C"], path)
     n = {"C": sizes["C"] // samples, "Z": sizes["Z"], "T": sizes["T"]}
-    pages = _pages(pixels, n, tiff, path)
-    dtype = _check_pages(pages, pixels.get("Type", ""), sizes, samples, tiff, path)
+    pages = _pages(pixels, n, uuid, tiff, path)
+    dtype = _check_pages(pages, (pixels.get("Type") or pixels.get("PixelType") or "").lower(), sizes, samples, tiff, path)
     names = tuple((c.get("Name") or "").strip() for c in channels) if samples == 1 and len(channels) == n["C"] else ()
     y, x = (in_um(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX")
     axes, shape = "TZCYXS", (n["T"], n["Z"], n["C"], sizes["Y"], sizes["X"], samples)
@@ -164,12 +165,14 @@ def _samples(channels: list[Element], size_c: int, path: Path) -> int:
     return samples
 
 
-def _blocks(pixels: Element, path: Path) -> Iterator[_Block]:
+def _blocks(pixels: Element, uuid: str, path: Path) -> Iterator[_Block]:
     elements = _children(pixels, "TiffData")
     if not elements:
         yield _Block("", 0, None, {a: 0 for a in "CZT"})
     for e in elements:
         marks = _children(e, "UUID")
+        if marks and not marks[0].get("FileName") and (marks[0].text or "").strip() != uuid:
+            raise ImageError(f"{path}: its OME metadata place planes in another file ({marks[0].text}) without its name. {_REWRITE}")
         count = e.get("PlaneCount") or e.get("NumPlanes") or ("1" if e.get("IFD") is not None else None)
         yield _Block(
             (marks[0].get("FileName") or "") if marks else "",
@@ -179,7 +182,7 @@ def _blocks(pixels: Element, path: Path) -> Iterator[_Block]:
         )
 
 
-def _pages(pixels: Element, n: dict[str, int], tiff: tifffile.TiffFile, path: Path) -> tuple[tuple[Path, int], ...]:
+def _pages(pixels: Element, n: dict[str, int], uuid: str, tiff: tifffile.TiffFile, path: Path) -> tuple[tuple[Path, int], ...]:
     """Return file and page of each plane, channels fastest, then z, then t; refuse planes that are not there."""
     order = [a for a in pixels.get("DimensionOrder", "") if a in "CZT"]
     if sorted(order) != ["C", "T", "Z"]:
@@ -189,7 +192,7 @@ def _pages(pixels: Element, n: dict[str, int], tiff: tifffile.TiffFile, path: Pa
         raise ImageError(f"{path}: its OME metadata speak of {n['C']} channels, {n['Z']} z planes and {n['T']} time points. {_REWRITE}")
     where: dict[int, tuple[Path, int]] = {}
     gone: set[str] = set()
-    for block in _blocks(pixels, path):
+    for block in _blocks(pixels, uuid, path):
         file = path if not block.file or block.file.lower() == path.name.lower() else _beside(path, block.file)
         if not file.is_file():
             only_here = {m.get("FileName") for e in _children(pixels, "TiffData") for m in _children(e, "UUID")} == {block.file}

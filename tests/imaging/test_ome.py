@@ -203,6 +203,13 @@ def test_multi_file_ome_tiff_is_read_whole_or_refused(tmp_path: Path) -> None:
         read(files[0], recipe)
 
 
+def test_planes_in_a_file_that_is_not_named(tmp_path: Path) -> None:
+    data = '<TiffData FirstC="0" IFD="0"/><TiffData FirstC="1" IFD="0"><UUID>urn:uuid:other</UUID></TiffData>'
+    path = write_pages(tmp_path / "a.ome.tif", planes(2), ome_xml(image_xml(data), "urn:uuid:this"))
+    with pytest.raises(ImageError, match=r"another file \(urn:uuid:other\) without its name"):
+        read(path, make_recipe(names=("protein", "nucleus")))
+
+
 def test_file_names_of_a_set_may_not_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     one_file_each(tmp_path)
