@@ -27,12 +27,12 @@ import json, re, sys, time
 from pathlib import Path
 from pci_core.data.hpa_xml import Tally, entry_rows, read_entries
 path, genes = sys.argv[1], sys.argv[2].split(",") if sys.argv[2] else None
-start, rows, tally = time.perf_counter(), 0, Tally()
+start, rows, tally = (time.perf_counter(), time.process_time()), 0, Tally()
 for entry in read_entries(path, genes, tally) if path else ():
     rows += len(entry_rows(entry))
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-print(json.dumps({"entries": tally.entries, "given": tally.given, "rows": rows, "seconds": seconds, "peak_mb": peak}))
+print(json.dumps({"entries": tally.entries, "given": tally.given, "rows": rows, "seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak}))
 """
 
 
@@ -89,7 +89,7 @@ def main() -> None:
             runs.append(run)
             print(
                 f"{name:20} {size:7.1f} MB {run['entries']:5.0f} entries {run['rows']:6.0f} rows "
-                f"{run['seconds']:7.2f} s peak {run['peak_mb']:6.1f} MiB",
+                f"{run['seconds']:7.2f} s (cpu {run['cpu_seconds']:.2f}) peak {run['peak_mb']:6.1f} MiB",
                 flush=True,
             )
     write_result("hpa_xml", {"system": platform.platform(), "python": platform.python_version(), "runs": runs})

@@ -13,6 +13,7 @@ from pci_core.data.hpa_locations import canonical
 _LONGEST_TEXT = 10_000  # characters of one value that is kept
 _MOST_PARTS = 500_000  # elements of one entry that are followed; the real one of CCNB1 has some 300
 _DEEPEST = 200
+_MOST_NAMES = 2_000  # of elements and attributes; the parser keeps each, and HPA has about 100
 
 # Which elements are followed, by the element they stand in; anything else is passed over with all it holds.
 _FOLLOWED: dict[str, frozenset[str]] = {
@@ -49,6 +50,7 @@ class EntryHandler(ContentHandler):
         super().__init__()
         self.tally, self.done, self.events = tally, cast(list[Entry], []), 0
         self._stack: list[str] = []
+        self._names: set[str] = set()
         self._passing = 0  # how deep we are inside an element that is passed over
         self._text: list[str] | None = None
         self._length = self._parts = 0
@@ -71,6 +73,9 @@ class EntryHandler(ContentHandler):
 
     def startElement(self, name: str, attrs: Any) -> None:
         self.events += 1
+        self._names.update(attrs.getNames(), (name,))
+        if len(self._names) > _MOST_NAMES:
+            raise self._fault(f"more than {_MOST_NAMES} names of elements and attributes. This is no file of HPA")
         if self._passing:
             self._passing += 1
             if self._passing > _DEEPEST:

@@ -30,7 +30,7 @@ from pci_core.errors import DatasetError
 __all__ = ["HUMAN", "Antibody", "Entry", "Image", "Location", "Tally", "entry_rows", "read_entries"]
 
 _BLOCK = 1 << 18  # bytes given to the parser at a time
-_LONGEST_TOKEN = 16 << 20  # bytes without any event: one tag or comment of that size is no atlas
+_LONGEST_TOKEN = 2 << 20  # bytes without any event: one tag or comment of that size is no atlas
 
 
 def read_entries(path: str | os.PathLike[str], genes: Collection[str] | None = None, tally: Tally | None = None) -> Iterator[Entry]:

@@ -288,6 +288,8 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a
             HEAD + entry_v18(synonym='</synonym><identifier id="' + "x" * 10_001 + '"/><synonym>') + TAIL,
             "attribute of <identifier> is longer",
         ),
+        (HEAD + "<entry>" + "".join(f"<n{i}/>" for i in range(2001)), "more than 2000 names"),
+        (HEAD + "<entry>" + "".join(f'<x n{i}="1"/>' for i in range(2001)), "more than 2000 names"),
         (HEAD + "<entry>" + "<deep>" * 300, "nested more than 200 deep"),
         (HEAD + "<entry><name>&undefined;</name></entry>" + TAIL, "damaged in line 3|DTD or entities"),
     ],
