@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import pci_core
-from pci_core import cli_data, cli_weights
+from pci_core import cli_data, cli_init, cli_weights
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
     DataOption,
@@ -40,6 +40,7 @@ app = typer.Typer(
 
 app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_init.init)
 
 
 @app.callback(invoke_without_command=True)
@@ -192,6 +193,7 @@ def benchmark(
     run = Run(
         recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights
     )
+    stem = f"benchmark{run.differs}"
     found = compare(
         run,
         names or DEFAULT_SETS,
@@ -200,11 +202,12 @@ def benchmark(
         classifiers=[c.strip() for c in classifiers.split(",") if c.strip()],
         leave_out_protein=leave_out_protein,
         seeds=numbers,
+        stem=stem,
     )
     print(summary(found, run))
     if weights is not None:
         print(f"conv1 … conv5: the network {Path(weights).name}")
-    print(f"tables: {run.folder / 'tables'}/benchmark_*.parquet, .csv and benchmark.json")
+    print(f"tables: {run.folder / 'tables'}/{stem}_*.parquet, .csv and {stem}.json")
 
 
 @app.command()
