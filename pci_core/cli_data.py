@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from pci_core.cli_hpa import hpa
 from pci_core.cli_options import QuietOption
 
 app = typer.Typer(no_args_is_help=True, help="Images and weights from their public addresses.")
 fetch = typer.Typer(no_args_is_help=True, help="Download a public source; what is there already and right is not fetched again.")
 app.add_typer(fetch, name="fetch")
+fetch.command("hpa")(hpa)
 
 
 @app.command("list")

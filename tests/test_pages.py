@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pkgutil
 import re
@@ -49,3 +50,13 @@ def test_papermill_commands_name_what_the_notebook_takes(page: str, notebook: st
     (source,) = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
     known = set(re.findall(r"^(\w+) = ", source, re.MULTILINE))
     assert set(re.findall(r"-p (\w+) ", rest + " ")) <= known
+
+
+def test_the_page_on_data_says_what_the_catalog_and_the_recipes_say() -> None:
+    tool = importlib.util.spec_from_file_location("sources", ROOT / "tools" / "sources.py")
+    assert tool and tool.loader
+    module = importlib.util.module_from_spec(tool)
+    tool.loader.exec_module(module)
+    page = (ROOT / "book" / "data.md").read_text(encoding="utf-8")
+    assert module.filled(page) == page, "run: python tools/sources.py"
+    assert module.downloads() in page and module.licences() in page
