@@ -50,15 +50,7 @@ def test_all_is_there_and_nothing_is_fetched_twice(server: Atlas, tmp_path: Path
 
 def test_the_field_table_is_what_recipes_read(server: Atlas, tmp_path: Path) -> None:
     run(server, tmp_path)
-    recipe = recipes.parse(
-        {
-            "name": "t", "title": "t", "fields": {"format": "composite", "order": ["microtubules", "protein", "nucleus"]},
-            "channels": [{"name": "protein", "role": "protein"}, {"name": "nucleus", "role": "structural"},
-                         {"name": "microtubules", "role": "structural"}],
-            "source": {"kind": "table", "path": "fields.csv"}, "segmentation": {"channel": "nucleus"},
-        },
-        "t",
-    )  # fmt: skip
+    recipe = recipes.load("hpa")
     fields, root = read_field_table(tmp_path / "fields.csv", recipe)
     assert fields["field"].tolist() == [*FIELDS_ONE, "21_4_C3_1", "21_4_C3_2"] and root == tmp_path
     row = fields.iloc[0]
