@@ -119,6 +119,31 @@ def proteome() -> list[str]:
     ]
 
 
+def streamed() -> list[str]:
+    """Return the section on features streamed from disk; nothing where it was not measured."""
+    if not (RESULTS / "extraction_stream.json").exists():
+        return []
+    found = load("extraction_stream")
+    crops = "; ".join(f"{name}: {v['channels']} channels of {v['dtype']}, {v['side']} px" for name, v in found["sets"].items())
+    return [
+        "## Features streamed from disk",
+        "",
+        f"What `pci features` does, on simulated cells repeated ({crops}), a process for each row: read from a warm file cache, describe, "
+        "write `.h5ad` and `.parquet`. Streamed: crops are read batch by batch; resident: all crops are held first. Memory grows by the "
+        f"cell table only. {found['environment']['device']}; {found['load_before']:.1f} processes wanted the {found['cores']} cores "
+        "before the start. `python benchmarks/extraction_stream.py`",
+        "",
+        "| cells | | width | layers | crops | cells/s | peak, MiB | crops on disk, MiB |",
+        "|---:|---|---:|---|---|---:|---:|---:|",
+        *(
+            f"| {r['cells']:,} | {r['set']} | {r['width']:g} | {r['layers']} | {r['mode']} | {r['cells_per_second']:.0f} | {r['peak_mb']:,.0f} "
+            f"| {r['crops_mb']:,.0f} |"
+            for r in found["summary"]
+        ),
+        "",
+    ]
+
+
 def page() -> str:
     """Return the page as Markdown."""
     speed, memory, kills, cells = load("throughput"), load("memory"), load("kill_resume"), load("segmentation")
@@ -168,6 +193,7 @@ def page() -> str:
         f"| training, MiB | {sizes['train', small]['peak_mb']:.0f} | {sizes['train', large]['peak_mb']:.0f} |",
         f"| extraction, MiB | {sizes['extract', small]['peak_mb']:.0f} | {sizes['extract', large]['peak_mb']:.0f} |",
         "",
+        *streamed(),
         "## Killed and resumed",
         "",
         f"{equal} of {len(kills['trials'])} trainings that were killed at a random moment and started again ended with the "

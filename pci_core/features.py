@@ -170,13 +170,14 @@ def _writing(
 ) -> Iterator[h5py.Dataset]:
     """Open X of a new .h5ad for writing by blocks; at the end both files appear under their names."""
     n = len(names)
-    table = dataset.table.assign(**(more_obs or {})).set_index("cell_id", drop=False).rename_axis(None)
     with atomic_path(path.with_suffix(".parquet")) as parquet, atomic_path(path) as h5ad, h5py.File(h5ad, "w") as store:
-        anndata.AnnData(obs=table[[]], var=pd.DataFrame(index=names))  # names are checked here, before the long work
+        cells = pd.Index(dataset.table["cell_id"], name=None)
+        anndata.AnnData(obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=names))  # names are checked here, before the long work
         store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         x = store.create_dataset("X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n))
         x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         yield x
+        table = dataset.table.assign(**(more_obs or {})).set_index("cell_id", drop=False).rename_axis(None)  # not held during the work
         write_elem(store, "obs", table)
         write_elem(store, "var", pd.DataFrame(index=names))
         known = {k: v for part in facts for k, v in part.items() if v is not None}  # read now: what the work cost is known at its end
@@ -190,14 +191,13 @@ def _writing(
 
 
 def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], block: int = 8192) -> None:
-    # numbers in the cell table become texts: pycytominer takes every numeric column for a feature
-    metadata = table.astype(str).add_prefix(METADATA).reset_index(drop=True)
-    schema = pa.schema([*((c, pa.string()) for c in metadata), *((n, pa.float32()) for n in names)])
+    schema = pa.schema([*((f"{METADATA}{c}", pa.string()) for c in table), *((n, pa.float32()) for n in names)])
     with pq.ParquetWriter(path, schema) as writer:
-        for i in range(0, len(metadata), block):
-            part = metadata.iloc[i : i + block]
+        for i in range(0, len(table), block):
+            # numbers in the cell table become texts: pycytominer takes every numeric column for a feature
+            part = table.iloc[i : i + block].astype(str)
             values = x[i : i + block]
-            columns = [pa.array(part[c], pa.string()) for c in metadata] + [pa.array(values[:, j]) for j in range(len(names))]
+            columns = [pa.array(part[c], pa.string()) for c in part] + [pa.array(values[:, j]) for j in range(len(names))]
             writer.write_table(pa.table(columns, schema=schema))
 
 
