@@ -198,9 +198,14 @@ def _info(file: h5py.File, number: int, n: int, path: Path) -> tuple[pd.DataFram
         return pd.DataFrame(data[()].astype(np.float64), columns=names), set(), ""
     values, text = np.full(data.shape, np.nan), set()
     for start in range(0, n, _ROWS):
-        for j, column in enumerate(data[start : start + _ROWS].T):
+        for j, column in enumerate(np.ascontiguousarray(data[start : start + _ROWS].T)):
             if j in text:
                 continue
+            try:
+                values[start : start + _ROWS, j] = column.astype(np.float64)  # fast, but an empty text is an error
+                continue
+            except ValueError:
+                pass  # a gap or a text
             told = pd.Series([_text(v) for v in column], dtype=object)
             numeric = pd.to_numeric(told, errors="coerce")
             values[start : start + _ROWS, j] = numeric
