@@ -34,6 +34,7 @@ app = typer.Typer(
     name="pci",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # or what stands in [brackets] is taken for markup and not shown
     pretty_exceptions_enable=False,
     help="Paired cell inpainting: single-cell features without labels.",
 )
@@ -261,9 +262,10 @@ def main() -> None:
     except PCIError as error:
         print(f"pci: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("pci: stopped; what was made so far is kept, run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as error:
+        if error.code == 130:  # typer's way to tell of Ctrl-C
+            print("pci: stopped; what was made so far is kept, run the same command to go on", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import typer
 from pci_core.cli_hpa import hpa
 from pci_core.cli_options import QuietOption
 
-app = typer.Typer(no_args_is_help=True, help="Images and weights from their public addresses.")
-fetch = typer.Typer(no_args_is_help=True, help="Download a public source; what is there already and right is not fetched again.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Images and weights from their public addresses.")
+fetch = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Download a public source; what is there already and right is not fetched again."
+)
 app.add_typer(fetch, name="fetch")
 fetch.command("hpa")(hpa)
 

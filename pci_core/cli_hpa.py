@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -65,13 +64,9 @@ def hpa(
         if dry_run:
             return
         cost.require_space(folder)
-        try:
-            outcome = atlas.fetch(
-                plan, session=session, newer=named_release(NEWEST) if newer else None, again=again, progress=not quiet, say=print
-            )
-        except KeyboardInterrupt as error:
-            print(f"\nstopped; what was had is kept in {folder}, run the same command to go on", file=sys.stderr)
-            raise typer.Exit(130) from error
+        outcome = atlas.fetch(
+            plan, session=session, newer=named_release(NEWEST) if newer else None, again=again, progress=not quiet, say=print
+        )
     manifest = folder / "manifest.csv"
     print(
         f"{outcome.fields} fields of view in {folder / 'fields.csv'}: {outcome.fetched} fetched ({outcome.received / 1e6:.1f} MB), "

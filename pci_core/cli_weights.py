@@ -19,7 +19,7 @@ from pci_core.cli_options import (
     training_keys,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Networks as files: ours, and the paper's authors'.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Networks as files: ours, and the paper's authors'.")
 
 
 @app.command("export")

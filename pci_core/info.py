@@ -102,7 +102,7 @@ def describe_run(
 def _head(spec: Recipe) -> list[str]:
     lines = [
         f"{spec.name}: {spec.title}{' (SIMULATED images)' if spec.simulated else ''}",
-        f"  {spec.description}",
+        *([f"  {spec.description}"] if spec.description else []),
         f"  channels      {', '.join(f'{c.name} ({c.role})' for c in spec.channels)}",
         f"  crops         {spec.crop.size} px cut, stored at {spec.crop.resize} px{_um(spec)}; "
         f"images with fewer than {spec.crop.min_cells} cells are left out",

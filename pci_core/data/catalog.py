@@ -109,8 +109,8 @@ def _mosaics(out: Path | None, progress: bool) -> Path:
 SOURCES: dict[str, PublicSource] = {
     "example-yeast": PublicSource(
         "Six fields of budding yeast, example images of CycleNET",
-        "6 fields of 1080x1080 px, 16 bits: GFP protein, nuclear and cytosolic marker, and cell labels made by a network; two wells, one "
-        "of them of a strain without tagged protein",
+        "6 fields of one well, 1080x1080 px, 16 bits: GFP channel (the strain has no tagged protein), nuclear and cytosolic marker, "
+        "and cell labels made by a network",
         "25 files, 56 MB",
         "BSD-3-Clause",
         "Boone and Andrews labs, CycleNET, github.com/BooneAndrewsLab/CycleNET",
