@@ -129,15 +129,16 @@ def streamed() -> list[str]:
         "## Features streamed from disk",
         "",
         f"What `pci features` does, on simulated cells repeated ({crops}), a process for each row: read from a warm file cache, describe, "
-        "write `.h5ad` and `.parquet`. Streamed: crops are read batch by batch; resident: all crops are held first. Memory grows by the "
-        f"cell table only. {found['environment']['device']}; {found['load_before']:.1f} processes wanted the {found['cores']} cores "
+        "write `.h5ad` and `.parquet`. Streamed: crops are read batch by batch; resident: all crops are held first. The peak at "
+        f"two sizes shows what grows with the cells: their table. {found['environment']['device']}; "
+        f"{found['load_before']:.1f} processes wanted the {found['cores']} cores "
         "before the start. `python benchmarks/extraction_stream.py`",
         "",
         "| cells | | width | layers | crops | cells/s | peak, MiB | crops on disk, MiB |",
         "|---:|---|---:|---|---|---:|---:|---:|",
         *(
-            f"| {r['cells']:,} | {r['set']} | {r['width']:g} | {r['layers']} | {r['mode']} | {r['cells_per_second']:.0f} | {r['peak_mb']:,.0f} "
-            f"| {r['crops_mb']:,.0f} |"
+            f"| {r['cells']:,} | {r['set']} | {r['width']:g} | {r['layers']} | {r['mode']} | {r['cells_per_second']:.0f} "
+            f"| {r['peak_mb']:,.0f} | {r['crops_mb']:,.0f} |"
             for r in found["summary"]
         ),
         "",

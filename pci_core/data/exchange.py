@@ -159,6 +159,7 @@ def recipe_text(
     *,
     file_channels: Sequence[str] = (),
     grouped: str = "",
+    name: str = "",
 ) -> str:
     """Return the text of a recipe for ready crops, with everything that was guessed marked CHECK.
 
@@ -180,6 +181,8 @@ def recipe_text(
         The file's own names of `channels`, where they differ.
     grouped : str
         How images are told without a column, in words; empty = by columns only.
+    name : str
+        Of the recipe; empty = the file's.
 
     Raises
     ------
@@ -198,18 +201,19 @@ def recipe_text(
     order = [protein, *(i for i in range(len(said)) if i != protein)]
     by = image_columns(columns)
     if by:
-        names = f'names = ""  # CHECK: cells may be paired that share {" and ".join(by)}; name other columns here, with commas'
+        source_names = f'names = ""  # CHECK: cells may be paired that share {" and ".join(by)}; name other columns here, with commas'
     elif grouped:
-        names = f'names = ""  # CHECK: cells may be paired that share {grouped}; or name columns here, with commas ("*" = all cells)'
+        source_names = f'names = ""  # CHECK: cells may be paired that share {grouped}; or name columns here, with commas ("*" = all cells)'
     else:
         found = ", ".join(columns) or "none"
-        names = f'names = ""  # CHECK: FILL IN the columns that say which cells may be paired (found: {found}; "*" = all cells)'
+        source_names = f'names = ""  # CHECK: FILL IN the columns that say which cells may be paired (found: {found}; "*" = all cells)'
     side = min(64, size // 4 * 4)
     lines = [
         f"# A draft by 'pci init' for {path.name}. Look at every line marked CHECK before 'pci cells'.",
         *(f"# {note}" for note in notes),
-        f"name = {_toml(re.sub(r'[^A-Za-z0-9_-]+', '-', path.stem).strip('-') or kind)}",
+        f"name = {_toml(re.sub(r'[^A-Za-z0-9_-]+', '-', name or path.stem).strip('-') or kind)}  # CHECK: also that of the run's folder",
         f"title = {_toml('Cells of ' + path.name)}  # CHECK",
+        f"description = {_toml(notes[0])}",
         'label = "location"  # CHECK: the column that benchmarks predict',
         'licence = ""  # CHECK: of the images',
         'credit = ""',
@@ -218,7 +222,7 @@ def recipe_text(
     for i in order:
         role = "protein" if i == protein else "structural"
         lines += ["[[channels]]", f"name = {_toml(channels[i])}", f'role = "{role}"  # CHECK', ""]
-    lines += ["[source]", f'kind = "{kind}"', f"path = {_toml(path.name)}", names]
+    lines += ["[source]", f'kind = "{kind}"', f"path = {_toml(path.name)}", source_names]
     if file_channels:
         lines += [f"channels = [{', '.join(_toml(said[i]) for i in order)}]  # the file's names, in the order above"]
     lines += [

@@ -135,7 +135,9 @@ def init_recipe(path: str | os.PathLike[str]) -> str:
     known = image_columns(extra) or _by_prefix(table[PREFIX]) is not None
     names = [CHANNELS.get(c, c.removesuffix("_image")) for c in columns]
     grouped = PREFIX_RULE if known else ""
-    return recipe_text(_file(Path(path)), "subcell", names, size, extra, notes, file_channels=columns, grouped=grouped)
+    file = _file(Path(path))
+    more = {"grouped": grouped, "name": file.resolve().parent.name}  # every list is called path_list.csv
+    return recipe_text(file, "subcell", names, size, extra, notes, file_channels=columns, **more)
 
 
 def _file(path: Path) -> Path:
