@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pci_core import atlas, results
+from pci_core import atlas, book_examples, results
 from pci_core.errors import AnalysisNeedsError, BookError, unknown_name
 from pci_core.executing import execute, inputs, is_current, recipe_argument
 from pci_core.recipe import load
@@ -142,6 +142,9 @@ def _gather(root: Path, toc: dict[str, Any], executed: Path, left_out: Mapping[s
         if glance.exists():
             tables = _runs(root) / load(recipe).name / "tables"
             write_text(glance, results.fill(glance.read_text(encoding="utf-8"), root / PROSE / results.FOLDER, tables))
+        own = temporary / PROSE / book_examples.PAGE
+        if own.exists():
+            write_text(own, book_examples.fill(own.read_text(encoding="utf-8"), own.parent, root / "_build" / "examples"))
         (temporary / "_static").mkdir()  # Jupyter Book adds every style sheet in it to every page
         for sheet in (root / PROSE / "_static").glob("*.css"):
             shutil.copyfile(sheet, temporary / "_static" / sheet.name)

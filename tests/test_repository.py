@@ -35,7 +35,8 @@ FLOORS = {
     "analysis": 4, "plots": 4,
     "run": 5, "info": 5, "init": 5, "comparison": 5, "export": 5,
     "notebook": 5, "atlas": 5,
-    "cli": 6, "cli_options": 6, "cli_weights": 6, "cli_data": 6, "cli_init": 6, "cli_hpa": 6, "book_examples": 6, "book": 6, "executing": 6, "results": 6, "docs": 6,
+    "cli": 6, "cli_options": 6, "cli_weights": 6, "cli_data": 6, "cli_init": 6, "cli_hpa": 6,
+    "book_examples": 6, "book": 6, "executing": 6, "results": 6, "docs": 6,
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/[a-z]\w+)/|[.]librar[y]/")
 REGISTRY = re.compile(r"pypi\.org/simple|files\.pythonhosted|download\.pytorch\.org/whl|extra-index-url|--index-url", re.IGNORECASE)
