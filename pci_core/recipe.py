@@ -48,7 +48,8 @@ class Source:
     ``examples``: a path that each of them means; ``channels``: what a path says for each channel, in the recipe's order
     (``"gfp|ch1"``: either); ``fields_per_file``: how many fields lie in one file, each with the planes of ``fields.order``;
     ``names``: a CSV in that folder with what is known of each plate and well; ``note``: how the source hands its files
-    out, in words.
+    out, in words. For ``h5sc`` and ``subcell``, ``channels`` are the file's names of the recipe's channels, in its order, and
+    ``names`` the columns, with commas, whose values tell cells of one image (``"*"``: all cells are one image).
     The other keys speak to the simulator (`organism`, `proteins`, `images_per_protein`,
     `fields_per_image`, `modality`, `seed`) or to the toy sets (`subset`).
     """

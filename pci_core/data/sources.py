@@ -102,7 +102,10 @@ def ready_cells(recipe: Recipe, out: str | os.PathLike[str], progress: bool = Tr
 
 
 def files_seen(recipe: Recipe) -> list[list[Any]]:
-    """Return name, size and time of the files that ready crops of the user's are read from; empty where there are none."""
+    """Return name, size and time of the files that ready crops of the user's are read from; empty where there are none.
+
+    Of SubCell's crops it is the list alone, since a look at a million small files would cost minutes at every command.
+    """
     if recipe.source.kind not in READY or not recipe.source.path:
         return []
     path = recipe.source_path
