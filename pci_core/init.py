@@ -98,6 +98,9 @@ def init_folder(
     ]
     um = found.um_per_px * found.downscale or None
     what, crop = "cells" if found.whole else "nuclei", _length(found.crop * found.downscale, found.um_per_px)
+    notes = [f"found by '{found.method}'", "PROPOSED by pci init: check before cutting"]
+    if not um and found.downscale > 1:
+        notes.insert(0, f"scale bars in px of fields reduced by {found.downscale}")
     title = f"{name}: {len(survey.fields):,} fields; {what} {_length(found.size.diameter, found.um_per_px)}, crops {crop}"
     figure = contact_sheet(
         views, channels, found.crop, um, title, [f"found by '{found.method}'", "PROPOSED by pci init: check before cutting"]

@@ -179,9 +179,10 @@ def _choices(path: str) -> list[_Choice]:
     folders = PurePosixPath(path).parts[:-1]
     for i, folder in enumerate(folders):
         if kind_of(folder) or re.fullmatch(r"(?:ch|channel|w|c)[ _\-]?\d{1,2}", folder, re.IGNORECASE):
-            # the files of a channel folder may repeat the channel's name
-            rest = [w for w in words if w.lower() != folder.lower()]
-            out.append(_Choice(folder, i - len(folders), "/".join((*folders[:i], *folders[i + 1 :], *rest))))
+            # the files of a channel folder may repeat the channel's name, or all carry the same
+            shorter = [w for w in words if w.lower() != folder.lower()]
+            for rest in (words, shorter) if len(shorter) < len(words) else (words,):
+                out.append(_Choice(folder, i - len(folders), "/".join((*folders[:i], *folders[i + 1 :], *rest))))
     return out
 
 
@@ -190,7 +191,8 @@ def _named(path: str, choice: _Choice | None, well_places: set[int]) -> Named:
     channel = choice.channel if choice else ""
     if choice and choice.at < 0:
         del folders[choice.at]
-        words = ["" if w.lower() == channel.lower() else w for w in words]
+        if not choice.rest.endswith("/".join(words)):
+            words = ["" if w.lower() == channel.lower() else w for w in words]
     elif choice:
         words[choice.at] = choice.rest.split("/")[choice.at - len(words)]
     found: dict[str, str] = {}

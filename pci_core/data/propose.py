@@ -15,15 +15,16 @@ from pci_core.data.guess import GROUPINGS, choose_grouping, image_of, kind_of
 from pci_core.data.roles import Sampled, as_yeast, is_whole, labels_of, middle_of, protein_by_picture, segmentation
 from pci_core.data.survey import Survey, channel_names
 from pci_core.errors import ImageError, unknown_name
-from pci_core.imaging.cell_size import CellSize, propose_crop, segment_plane, settings_for, summarise
+from pci_core.imaging.cell_size import CELL_FACTOR, NUCLEUS_FACTOR, CellSize, propose_crop, segment_plane, settings_for, summarise
 from pci_core.imaging.crop import crop_cells
 from pci_core.imaging.read import downscale, read_field
 from pci_core.imaging.segment import tidy
 from pci_core.recipe import SEGMENTERS, Recipe
 
 SAMPLE = 8  # fields that are read
-_EMPTY_8BIT = 12  # grey levels of the 99.9th percentile up to which an 8-bit channel holds nothing but noise
-_CHECKED = 300  # fields that are read whole to find empty channels, where the sample has one
+_EMPTY_8BIT = 12  # grey levels of the 99.99th percentile up to which an 8-bit channel holds nothing but noise
+_CHECKED = 150  # fields of 8 bit that are all read to find empty channels; of more, only if the sample has one
+_DIM = 0.3  # of the usual brightness of a channel: below it an 8-bit marker holds only what shines through from others
 _PAPER = {True: 30, False: 5}  # fewest cells of an image: yeast (whole cells) and human
 
 
@@ -101,7 +102,7 @@ def propose(
     names = channel_names(survey.channels)
     chosen = {k: _index(v, survey.channels, names) for k, v in (("protein", protein), ("segment", segment)) if v is not None}
     sample = _read_sample(survey, grouping, names)
-    _drop_empty(survey, sample, names, chosen)
+    _drop_empty(survey, sample, names)
     names = channel_names(survey.channels)
     chosen = {k: _index(v, survey.channels, names) for k, v in (("protein", protein), ("segment", segment)) if v is not None}
     images = {f: image_of(n, f, grouping) for f, n in survey.names.items()}
@@ -120,11 +121,19 @@ def propose(
         checks["protein"] = f"'{names[protein_at]}' is the first of several channels whose names could be the protein's"
     if protein_at == segment_at:
         checks["segment"] = f"cells are found on the protein channel '{names[protein_at]}': better a structural marker"
-    whole = is_whole(sample, size, how, checks)
+    whole = is_whole(sample, size, segment_at, kinds, checks)
     if how == "nuclei-split" and whole and method is None and segment_at is not None and kinds[segment_at] != "nucleus":
         how, size = as_yeast(sample, segment_at, size, checks)
     um = _pixel_size(survey, checks)
-    crop, factor = propose_crop(size.diameter, whole) if math.isfinite(size.diameter) else (64, 1)
+    crop, factor = 64, 1
+    if math.isfinite(size.diameter):
+        shortest = min(min(survey.shape(s.name).height, survey.shape(s.name).width) for s in sample)
+        crop, factor = propose_crop(size.diameter, whole, shortest)
+        wanted = size.diameter * (CELL_FACTOR if whole else NUCLEUS_FACTOR)
+        if crop * factor < 0.9 * wanted:
+            checks["crop"] = (
+                f"a crop that holds an average cell would be {wanted:.0f} px, too wide for fields of {shortest} px: held to half of that"
+            )
     reduced = _reduce(sample, segment_at, size, factor, whole, crop)
     checks["image"] = f"fields with the same 'image' must show the same protein in the same kind of cells; grouped by {grouping}: {why}"
     per_field = float(np.median([len(s.crops.labels) for s in sample if s.crops is not None]))
@@ -202,33 +211,38 @@ def _read_sample(survey: Survey, grouping: str, names: Sequence[str]) -> list[Sa
 
 def is_empty(plane: np.ndarray) -> bool:
     """Tell that a channel holds nothing: constant, or 8 bit and no brighter than noise."""
-    if plane.dtype == np.uint8 and np.percentile(plane, 99.9) <= _EMPTY_8BIT:
+    if plane.dtype == np.uint8 and np.percentile(plane, 99.99) <= _EMPTY_8BIT:
         return True
     return bool(plane.min() == plane.max())
 
 
-def _drop_empty(survey: Survey, sample: list[Sampled], names: list[str], chosen: dict[str, int]) -> None:
-    """Take out channels that are empty everywhere, and fields without protein or without the channel that cells are found on."""
+def _bright(plane: np.ndarray) -> float:
+    return float(np.percentile(plane[::2, ::2], 99))  # a scale bar in white takes less
+
+
+def _drop_empty(survey: Survey, sample: list[Sampled], names: list[str]) -> None:
+    """Take out channels that are empty everywhere, and fields that lack one of the others."""
     empty = np.array([[is_empty(p) for p in s.planes] for s in sample])
     dead = [i for i in range(len(names)) if empty[:, i].all()]
-    if len(names) - len(dead) < 2:
+    live = [i for i in range(len(names)) if i not in dead]
+    if len(live) < 2:
         raise ImageError(
             f"{survey.folder}: of the channels {', '.join(names)}, {', '.join(names[i] for i in dead)} hold nothing in all {len(sample)} "
             "fields that were looked at. Paired cell inpainting needs at least two channels."
         )
-    kinds = [kind_of(c) for c in survey.channels]
-    needed = set(chosen.values()) | {i for i, k in enumerate(kinds) if k in ("protein", "nucleus")}
-    partly = [i for i in needed if empty[:, i].any() and not empty[:, i].all()]
-    if partly:
+    eight_bit = sample[0].planes.dtype == np.uint8
+    if empty[:, live].any() or (eight_bit and len(survey.fields) <= _CHECKED):
+        # a protein may be rare or absent; a marker that the others have must be there
+        markers = [eight_bit and kind_of(c) in ("nucleus", "marker") for c in survey.channels]
+        usual = [float(np.median([_bright(s.planes[i]) for s in sample])) if eight_bit else 0.0 for i in range(len(names))]
         recipe = draft(survey, names)
-        tried = list(survey.fields) if len(survey.fields) <= _CHECKED else [s.name for s in sample]
-        for name in tried:
+        for name in list(survey.fields):
             try:
                 planes = read_field(row_of(survey, name, names), recipe, survey.folder)
             except ImageError as error:
                 survey.drop_field(name, f"unreadable: {error}")
                 continue
-            gone = [names[i] for i in partly if is_empty(planes[i])]
+            gone = [names[i] for i in live if is_empty(planes[i]) or (markers[i] and _bright(planes[i]) < _DIM * usual[i])]
             if gone:
                 survey.drop_field(name, f"channel {', '.join(gone)} is empty")
     for i in reversed(dead):

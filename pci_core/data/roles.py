@@ -11,12 +11,14 @@ import numpy as np
 from pci_core.data.guess import kind_of
 from pci_core.data.survey import Survey, channel_names
 from pci_core.errors import ImageError
-from pci_core.imaging.cell_size import WHOLE, CellSize, estimate, fill, is_nuclear, segment_plane, summarise
+from pci_core.imaging.cell_size import WHOLE, CellSize, contrast, estimate, fill, is_nuclear, segment_plane, summarise
 from pci_core.imaging.crop import CellCrops
 from pci_core.imaging.masks import channel_kind
 from pci_core.imaging.segment import read_labels
 
 LARGEST = 2500  # px: of larger fields the middle is looked at
+_TRIED = 2  # fields on which all channels are tried
+_NUCLEUS_FILLED = 0.45  # evenness of a nuclear marker from which the outlines are those of nuclei
 _GOOD, _FAIR = 0.75, 0.5  # scores of `CellSize`
 
 
@@ -73,12 +75,15 @@ def segmentation(
     candidates = [marker] if marker is not None else [i for i in planes if i != protein]
     found = {}
     for i in candidates:
-        size = estimate(planes[i], classic or _method_of(names[i]) or "nuclei-split")
-        even, clear = _filled(planes[i], size)
+        few = sorted(planes[i], key=contrast, reverse=True)[: _TRIED if len(candidates) > 1 else None]
+        size = estimate(few, classic or _method_of(names[i]) or "nuclei-split")
+        even, clear = _filled(few, size)
         # round, alike, evenly lit and clear of the background: a marker of whole cells or nuclei rather than of a part of them
         found[i] = (size.score * (0.3 + even) * clear / (clear + 10), size)
     ranked = sorted(found, key=lambda i: found[i][0], reverse=True)
     best, size = ranked[0], found[ranked[0]][1]
+    if len(ranked) > 1 and math.isfinite(size.diameter):
+        size = estimate(planes[best], size.method, size.diameter / 2)
     if size.method == "yeast-brightfield" or len(ranked) > 1 or size.score < _GOOD:
         others = f"; next best '{names[ranked[1]]}'" if len(ranked) > 1 else ""
         checks["segment"] = f"'{names[best]}' by the picture ({_quality(size)}){others}"
@@ -152,11 +157,15 @@ def _traits(plane: np.ndarray) -> list[float]:
     ]
 
 
-def is_whole(sample: list[Sampled], size: CellSize, method: str, checks: dict[str, str]) -> bool:
-    if method in WHOLE:
+def is_whole(sample: list[Sampled], size: CellSize, segment: int | None, kinds: list[str], checks: dict[str, str]) -> bool:
+    """Tell whether outlines are those of whole cells, from the method, the channel's name, or the light inside and around them."""
+    if size.method in WHOLE:
         return True
+    if segment is not None and kinds[segment] == "nucleus":
+        return False
+    dna = kinds.index("nucleus") if "nucleus" in kinds else None
     votes = [
-        (is_nuclear(s.planes, s.labels, size.diameter), count)
+        (_outlines_nucleus(s, size, dna), count)
         for s, count, trust in zip(sample, size.counts, size.trust, strict=True)
         if s.labels is not None and trust > size.unsure and math.isfinite(size.diameter)
     ]
@@ -164,12 +173,19 @@ def is_whole(sample: list[Sampled], size: CellSize, method: str, checks: dict[st
     nuclear = sum(n for vote, n in votes if vote) / max(told, 1)
     if not told or 0.25 < nuclear < 0.75:
         checks["crop"] = "NOT SURE whether the outlines are those of nuclei or of whole cells"
-    return told > 0 and nuclear < 0.5
+    return told > 0 and nuclear <= 0.25  # in doubt a nucleus: its crop is the wider one
+
+
+def _outlines_nucleus(s: Sampled, size: CellSize, dna: int | None) -> bool | None:
+    assert s.labels is not None
+    if dna is not None and fill(s.planes[dna], s.labels)[0] > _NUCLEUS_FILLED:
+        return True
+    return is_nuclear(s.planes, s.labels, size.diameter)
 
 
 def as_yeast(sample: list[Sampled], segment: int, size: CellSize, checks: dict[str, str]) -> tuple[str, CellSize]:
     """Take the method for yeast on a channel that fills whole round cells, unless it finds far fewer of them."""
-    again = estimate([s.planes[segment] for s in sample], "yeast")
+    again = estimate([s.planes[segment] for s in sample], "yeast", size.diameter / 2)
     before = sum(n for n, t in zip(size.counts, size.trust, strict=True) if t > size.unsure)
     # with buds joined to their mothers, cells are fewer and less round
     if again.score < 0.4 * size.score or sum(again.counts) < 0.4 * before:

@@ -22,13 +22,14 @@ from pci_core.imaging.segment_yeast import segment_yeast
 WHOLE = ("yeast", "yeast-brightfield", "yeast-ring")  # methods that find cells; the others find nuclei
 NUCLEUS_FACTOR = 3.0  # the paper's crop is 41 µm wide around nuclei of about 14 µm (HPA) ...
 CELL_FACTOR = 1.6  # ... and 64 px around yeast of about 40 px with its bud
+OF_FIELD = 0.5  # largest share of a field's side that a crop takes
 WIDE = 200  # px: from twice this crop on, fields are reduced; HPA's 512 px become 128, as in the paper
 
 _SMALLEST, _STEP, _LARGEST = 4.0, 1.5, 0.2  # radii tried: px, ratio, share of the field's shorter side
 _FINE = 10  # px: radius to which a plane is reduced while the scale is searched
-_WINDOW = 700  # px of the reduced plane that are searched
-_SURE = 0.7  # a score from which finer scales need not be tried once it falls again
-_COUNTED = 400  # objects of a field whose shape is looked at
+_WINDOW = 500  # px of the reduced plane that are searched
+_SURE = 0.6  # a score from which finer scales need not be tried once it falls again
+_COUNTED = 150  # objects of a field whose shape is looked at
 _ROUND, _LONG = 0.9, 0.9  # solidity and eccentricity at which an object still looks like one cell
 _ALIKE = 1.6  # ratio to the median diameter within which cells are alike
 _TRUST = 0.45  # share of round and alike objects from which a field counts as one with cells
@@ -131,7 +132,7 @@ def search(plane: np.ndarray, method: str) -> tuple[float, float]:
         score = 0.0
         if len(diameters):
             found = factor * float(np.median(diameters)) / 2
-            score = share * math.exp(-((math.log(found / radius) / 0.5) ** 2)) * len(diameters) / (len(diameters) + 1)
+            score = share * math.exp(-((math.log(found / radius) / 0.5) ** 2)) * len(diameters) / (len(diameters) + 0.5)
             if score > best[1]:
                 best = (found, score)
         if best[1] > _SURE and score < _SURE * best[1]:
@@ -164,7 +165,7 @@ def estimate(planes: Sequence[np.ndarray], method: str, radius: float | None = N
         raise ImageError("no field of view to measure cells on.")
     fit = 1.0
     if radius is None:
-        tried = [search(p, method) for p in sorted(planes, key=_contrast, reverse=True)[:2]]
+        tried = [search(p, method) for p in sorted(planes, key=contrast, reverse=True)[:2]]
         good = [t for t in tried if t[1] >= 0.5 * max(s for _, s in tried) and t[1] > 0]
         if not good:
             nothing = tuple(0 for _ in planes)
@@ -215,7 +216,8 @@ def _objects(labels: np.ndarray) -> tuple[np.ndarray, float]:
     return diameters, float(some[good].sum() / some.sum())
 
 
-def _contrast(plane: np.ndarray) -> float:
+def contrast(plane: np.ndarray) -> float:
+    """Return the range of a plane's light over its middle: low for a field without cells."""
     low, middle, high = np.percentile(plane[::4, ::4], (5, 50, 99))
     return float((high - low) / (abs(float(middle)) + 1e-6))
 
@@ -292,7 +294,7 @@ def is_nuclear(field: np.ndarray, labels: np.ndarray, diameter: float) -> bool |
     return max(shares) > _RING if shares else None
 
 
-def propose_crop(diameter: float, whole: bool) -> tuple[int, int]:
+def propose_crop(diameter: float, whole: bool, field: int) -> tuple[int, int]:
     """Propose the side of a crop that holds an average cell, and by how much fields are reduced first.
 
     Source: Methods, "Datasets, Preprocessing, and Training": 64 px for yeast, 512 px for HPA, reduced to 64.
@@ -303,6 +305,8 @@ def propose_crop(diameter: float, whole: bool) -> tuple[int, int]:
         Of a usual cell or nucleus, px of the unreduced field.
     whole : bool
         The diameter is that of the cell, not of its nucleus.
+    field : int
+        Shorter side of the fields, px: a crop takes at most half of it, or hardly a cell would lie whole in the field.
 
     Returns
     -------
@@ -310,6 +314,6 @@ def propose_crop(diameter: float, whole: bool) -> tuple[int, int]:
         px of the reduced field, a multiple of 4.
     downscale : int
     """
-    side = diameter * (CELL_FACTOR if whole else NUCLEUS_FACTOR)
+    side = min(diameter * (CELL_FACTOR if whole else NUCLEUS_FACTOR), OF_FIELD * field)
     factor = max(1, round(side / 128)) if side >= WIDE else 1
     return max(16, 4 * round(side / factor / 4)), factor

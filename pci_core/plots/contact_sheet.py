@@ -146,6 +146,9 @@ def _field(
         scale_bar(close, um_per_px, side_x)
     if first:
         close.set_title("close-up: all, outlines, crops", fontsize=8, pad=3)
+    for axes in line[:-1]:
+        axes.set(xlim=(-0.5, w - 0.5), ylim=(h - 0.5, -0.5))
+    close.set(xlim=(x - 0.5, x + side_x - 0.5), ylim=(y + side_y - 0.5, y - 0.5))
     for axes in line:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
