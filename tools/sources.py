@@ -18,17 +18,17 @@ PAGE = Path(__file__).resolve().parent.parent / "book" / "data.md"
 
 
 def downloads() -> str:
-    """Return the table of what `pci data fetch` gets."""
-    rows = ["| `pci data fetch` | holds | download | licence | credit |", "|---|---|---|---|---|"]
-    rows += [f"| `{name}` | {s.title}: {s.holds} | {s.download} | {s.licence} | {s.credit} |" for name, s in SOURCES.items()]
-    return "\n".join(rows)
+    """Return what `pci data fetch` gets; lists, since tables with sentences in them grow too wide for a page."""
+    return "\n".join(
+        f"- `{name}`: **{s.title}** ({s.download}). {s.holds[0].upper()}{s.holds[1:]}.\n  Licence: {s.licence}. Credit: {s.credit}."
+        for name, s in SOURCES.items()
+    )
 
 
 def licences() -> str:
-    """Return the table of licence and credit of every recipe of real cells."""
-    rows = ["| recipe | licence | credit |", "|---|---|---|"]
+    """Return licence and credit of every recipe of real cells."""
     specs = [spec for name in recipe.names() if not (spec := recipe.load(name)).simulated]
-    return "\n".join([*rows, *(f"| `{s.name}` | {s.licence} | {s.credit} |" for s in specs)])
+    return "\n".join(f"- `{s.name}`: {s.licence}. Credit: {s.credit}." for s in specs)
 
 
 def filled(text: str) -> str:
