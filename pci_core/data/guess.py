@@ -6,6 +6,7 @@ meaning from a table; one with two meanings (``C01``: a well or a channel) takes
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -134,10 +135,16 @@ def parse_names(paths: Sequence[str]) -> list[Named]:
             rivals = [c for c in ranked if not _WELL.fullmatch(c.channel)]
             best = rivals[-1] if rivals else None
         out.append(_named(path, best, {at for at, seen in letters.items() if len(seen) > 1}))
-    folders = {n.folder for n in out if not n.labels}
-    if len(folders) == 1:  # a folder that holds everything tells nothing
-        common = "_".join(next(iter(folders)).split("/"))
-        out = [replace(n, plate=n.plate.removeprefix(common).lstrip("_") if n.folder else n.plate) for n in out]
+    folders = [n.folder.split("/") if n.folder else [] for n in out if not n.labels]
+    common = len(os.path.commonprefix(folders)) if folders else 0  # folders that hold everything tell nothing
+    if common:
+        gone = "_".join(folders[0][:common])
+        out = [
+            replace(n, folder="/".join(n.folder.split("/")[common:]), plate=n.plate.removeprefix(gone).lstrip("_"))
+            if n.folder.split("/")[:common] == folders[0][:common]
+            else n
+            for n in out
+        ]
     plates = {n.plate for n in out if n.well and not n.labels}
     return _by_contrast([replace(n, plate="") if len(plates) == 1 else n for n in out])
 

@@ -187,11 +187,12 @@ def _spread(survey: Survey, grouping: str, most: int) -> list[str]:
     for f, n in survey.names.items():
         by_image.setdefault(image_of(n, f, grouping), []).append(f)
     images = list(by_image)
-    turns = [f for k in range(2) for i in images for f in by_image[i][k : k + 1]]  # two fields of an image, where it has them
-    if len(images) >= most:
-        turns = turns[: len(images)]
-    turns = turns + [f for f in survey.fields if f not in turns] if len(turns) < most else turns
-    return [turns[i] for i in np.unique(np.linspace(0, len(turns) - 1, min(most, len(turns))).astype(int))]
+    repeated = [i for i in images if len(by_image[i]) > 1]
+    wide = repeated if len(repeated) >= most // 2 else images
+    count = min(len(wide), most // 2 if wide is repeated else most)
+    chosen = [wide[i] for i in np.unique(np.linspace(0, len(wide) - 1, count).astype(int))]
+    turns = [by_image[i][k] for k in range(most) for i in chosen if k < len(by_image[i])]
+    return turns[:most]
 
 
 def _read_sample(survey: Survey, grouping: str, names: Sequence[str]) -> list[Sampled]:

@@ -86,7 +86,8 @@ def segmentation(
         size = estimate(planes[best], size.method, size.diameter / 2)
     if size.method == "yeast-brightfield" or len(ranked) > 1 or size.score < _GOOD:
         others = f"; next best '{names[ranked[1]]}'" if len(ranked) > 1 else ""
-        checks["segment"] = f"'{names[best]}' by the picture ({_quality(size)}){others}"
+        doubt = "NOT SURE: " if len(ranked) > 1 and found[ranked[1]][0] > 0.5 * found[best][0] else ""
+        checks["segment"] = f"{doubt}'{names[best]}' by the picture ({_quality(size)}){others}"
     return best, method or size.method, size
 
 

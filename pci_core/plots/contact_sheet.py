@@ -179,6 +179,8 @@ def _inside(centres: np.ndarray, window: tuple[int, int, int, int], crop: int) -
 def _apart(centres: np.ndarray, crop: int, window: tuple[int, int, int, int]) -> list[tuple[float, float]]:
     """Choose a few cells whose crops lie within the window, far from one another."""
     left = centres[_inside(centres, window, crop)] if len(centres) else centres
+    middle = np.array([window[0] + window[2] / 2, window[1] + window[3] / 2])
+    left = left[np.argsort(np.abs(left - middle).max(axis=1))] if len(left) else left
     chosen: list[tuple[float, float]] = []
     while len(left) and len(chosen) < _SQUARES:
         chosen.append((float(left[0][0]), float(left[0][1])))
