@@ -265,3 +265,8 @@ def test_the_reference_through_the_file() -> None:
     found = differences(folder / "keras_pci_yeast.h5", folder / "keras_pci_yeast.npz")
     assert set(found) == {"conv1", "conv2", "conv3", "conv4", "conv5", "prediction"}
     assert max(whole for whole, _ in found.values()) <= tool.LIMIT == 1e-5
+
+
+def test_a_misspelt_name_gives_the_nearest_ones() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean authors-yeast"):
+        imported.import_weights("authors-yeastt")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pci_core.cells import CellDataset
-from pci_core.errors import RecipeError, unknown_name
+from pci_core.errors import CellTableError, RecipeError, unknown_name
 from pci_core.recipe import NEED_PATH, Recipe
 from pci_core.storage import write_text
 
@@ -71,8 +71,12 @@ def field_table(recipe: Recipe) -> tuple[pd.DataFrame, Path]:
         return folder_fields(recipe)
     from pci_core.data.table import read_field_table
 
-    path = recipe.source_path
-    return read_field_table(path / "fields.csv" if path.is_dir() else path, recipe)
+    path = recipe.source_path / "fields.csv" if recipe.source_path.is_dir() else recipe.source_path
+    if recipe.source.note and not path.is_file():
+        raise CellTableError(
+            f"{recipe.name}: {path} is not there. Expected, here or in the folder given with --data: {recipe.source.note.strip()}"
+        )
+    return read_field_table(path, recipe)
 
 
 def ready_cells(recipe: Recipe, out: str | os.PathLike[str], progress: bool = True) -> CellDataset:

@@ -8,7 +8,7 @@ import pytest
 
 from pci_core import recipe
 from pci_core.data import sources
-from pci_core.errors import RecipeError
+from pci_core.errors import CellTableError, RecipeError
 
 CHANNELS = [{"name": "gfp", "role": "protein"}, {"name": "rfp", "role": "structural"}]
 
@@ -65,3 +65,8 @@ def test_later_keys_at_their_default_change_no_hash() -> None:
     assert base.section_hash("source") == base.replace(source={"note": ""}).section_hash("source")
     assert base.section_hash("source") != base.replace(source={"note": "as exported"}).section_hash("source")
     assert base.section_hash("segmentation") != base.replace(segmentation={"diameter": 30.0}).section_hash("segmentation")
+
+
+def test_a_missing_table_is_told_with_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(CellTableError, match=r"fields\.csv is not there.*pci data fetch hpa"):
+        sources.field_table(sources.with_path(recipe.load("hpa"), tmp_path))
