@@ -131,7 +131,7 @@ def parse_names(paths: Sequence[str]) -> list[Named]:
     for path, options in zip(paths, choices, strict=True):
         ranked = sorted(options, key=lambda c: _rank(c, len(support[c.at, c.rest])))
         best = ranked[-1] if ranked else None
-        if best is not None and _WELL.fullmatch(best.channel) and _is_well(path, best.at, letters):
+        if best is not None and _WELL.fullmatch(best.channel) and _is_well(best.at, letters):
             rivals = [c for c in ranked if not _WELL.fullmatch(c.channel)]
             best = rivals[-1] if rivals else None
         out.append(_named(path, best, {at for at, seen in letters.items() if len(seen) > 1}))
@@ -154,10 +154,9 @@ def _rank(choice: _Choice, siblings: int) -> tuple[int, bool, bool, int, int]:
     return min(siblings, 2), choice.at >= 0, bool(kind_of(choice.channel)), siblings, choice.at
 
 
-def _is_well(path: str, at: int, letters: dict[int, set[str]]) -> bool:
-    """Tell that a word like C01 is a well: other letters stand at its place, or nothing else in the name is one."""
-    others = [i for i, w in enumerate(_words(path)) if i != at and _WELL.fullmatch(w) and letters[i] - {"C"}]
-    return not others and letters[at] != {"C"}
+def _is_well(at: int, letters: dict[int, set[str]]) -> bool:
+    """Tell that a word like C01 is a well: in other names, other letters stand at its place."""
+    return letters[at] != {"C"}
 
 
 def _words(path: str) -> list[str]:
