@@ -156,7 +156,7 @@ def _rank(choice: _Choice, siblings: int) -> tuple[int, bool, bool, int, int]:
 
 def _is_well(at: int, letters: dict[int, set[str]]) -> bool:
     """Tell that a word like C01 is a well: in other names, other letters stand at its place."""
-    return letters[at] != {"C"}
+    return bool(letters[at] - {"C"})
 
 
 def _words(path: str) -> list[str]:
