@@ -262,3 +262,22 @@ def test_real_colour_images(test_data: Path, tmp_path: Path) -> None:
     assert [c.name for c in spec.channels] == ["green", "blue", "red"] and spec.segmentation.channel == "blue"
     left = pd.read_csv(tmp_path / "out" / "left_out.csv")
     assert list(left["file"]) == ["0-1-a.jpg"], "its nucleus channel holds only what shines through"
+
+
+def test_a_list_of_ready_crops_gets_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    rows = ["r_image,y_image,b_image,g_image,output_prefix"]
+    for i in range(4):
+        for c in ("nuc", "prot"):
+            Image.fromarray(np.random.default_rng(i).integers(0, 255, (16, 16), dtype=np.uint8)).save(tmp_path / "sub" / f"{i}_{c}.png")
+        rows.append(f",,{i}_nuc.png,{i}_prot.png,cell{i}_")
+    (tmp_path / "sub" / "path_list.csv").write_text("\n".join(rows) + "\n")
+    beside = init_folder(tmp_path / "sub" / "path_list.csv")
+    assert beside.recipe == tmp_path / "sub" / "sub.toml"
+    elsewhere = init_folder(tmp_path / "sub" / "path_list.csv", tmp_path / "out", "mine")
+    for written in (beside, elsewhere):
+        spec = recipes.load(written.recipe)
+        assert spec.source.kind == "subcell" and spec.source_path.resolve() == tmp_path / "sub" / "path_list.csv"
+    assert recipes.load(elsewhere.recipe).name == "mine"
+    with pytest.raises(StorageError, match="--force"):
+        init_folder(tmp_path / "sub" / "path_list.csv")

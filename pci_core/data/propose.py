@@ -138,7 +138,7 @@ def propose(
     checks["image"] = f"fields with the same 'image' must show the same protein in the same kind of cells; grouped by {grouping}: {why}"
     per_field = float(np.median([len(s.crops.labels) for s in sample if s.crops is not None]))
     per_image = per_field * len(survey.fields) / max(1, len(set(images.values())))
-    least = max(2, min(_PAPER[whole], int(per_image // 3)))
+    least = max(2, min(_PAPER[whole], int(per_image // 2)))
     rest = [i for i in range(len(names)) if i not in (protein_at, segment_at)]
     order = [i for i in (protein_at, None if segment_at == protein_at else segment_at, *rest) if i is not None]
     return Proposal(
