@@ -145,3 +145,14 @@ def test_mistakes_end_with_one_message(
 @pytest.mark.parametrize("arguments", [("no-such-command",), ("train",), ("train", "authors-toy-yeast", "--epochs", "many")])
 def test_wrong_usage_is_status_two(pci, arguments: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
     assert pci(*arguments)[0] == 2
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.recipes, "names", interrupted)
+    monkeypatch.setattr("sys.argv", ["pci", "recipes"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130 and "run the same command to go on" in capsys.readouterr().err

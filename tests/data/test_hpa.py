@@ -176,18 +176,6 @@ def test_command(server: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "not asked for: 4 fields (images per gene)" in said
 
 
-def test_ctrl_c_says_how_to_go_on(
-    server: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*args: object, **more: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pci_core.data.hpa.fetch", interrupted)
-    with pytest.raises(typer.Exit) as caught:
-        call(server, monkeypatch, genes="ABC1", out=tmp_path)
-    assert caught.value.exit_code == 130 and "run the same command to go on" in capsys.readouterr().err
-
-
 def test_dry_run_of_all_fetches_no_atlas(
     server: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
