@@ -1,7 +1,8 @@
 """Downloads, checked against known hashes; archives are unpacked by `pci_core.data.archives`.
 
-Every download of the package goes through `fetch`. Files land under ``<cache>/<host>/<path>``; a folder
-of the same layout, named by the environment variable ``PCI_MIRROR``, is used instead of the network.
+Every file with a known hash goes through `fetch` (images of the atlas, which have none, through `pci_core.data.polite`).
+Files land under ``<cache>/<host>/<path>``; a folder of the same layout, named by the environment variable
+``PCI_MIRROR``, is used instead of the network.
 """
 
 from __future__ import annotations
@@ -15,10 +16,6 @@ import pooch
 import requests
 
 import pci_core
-from pci_core.data.archives import Limits as Limits  # found here before they had a module of their own
-from pci_core.data.archives import ZipReader as ZipReader
-from pci_core.data.archives import open_zip as open_zip
-from pci_core.data.archives import unpack_zip as unpack_zip
 from pci_core.errors import DownloadError
 from pci_core.storage import as_storage_error
 

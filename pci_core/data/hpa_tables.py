@@ -20,7 +20,7 @@ from typing import Literal
 
 import pandas as pd
 
-from pci_core.data.download import open_zip
+from pci_core.data.archives import open_zip
 from pci_core.data.hpa_locations import canonical, unknown_locations
 from pci_core.errors import DatasetError
 
