@@ -29,8 +29,8 @@ from pci_core.errors import CheckpointError
 from pci_core.feed import Feed
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
-from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Recipe, Training
+from pci_core.step import TrainingStep
 from pci_core.storage import atomic_path, write_text
 from pci_core.weights import load_safetensors, save_safetensors
 
@@ -108,7 +108,7 @@ def train(
         _start_from(model, start)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
-    scaler = torch.amp.GradScaler(where.type, enabled=dtype == torch.float16)
+    train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype)
     config = {
         "architecture": model.architecture,
         "training": training_key(spec),
@@ -133,7 +133,7 @@ def train(
         state = _load_checkpoint(out / CHECKPOINT, config)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
+        train_step.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
         seen = state["seen"]
@@ -145,7 +145,7 @@ def train(
         content = {
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "scaler": scaler.state_dict(),
+            "scaler": train_step.scaler.state_dict(),
             "rng": torch.get_rng_state(),
         }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
@@ -175,14 +175,7 @@ def train(
         pairs = sampler.epoch(spec.seed, epoch)
         rows = (torch.cat([b.source, b.target]) for b in pairs.batches(spec.batch_size, step))
         for batch, raw in zip(pairs.batches(spec.batch_size, step), feed.batches(rows), strict=True):
-            source, target = _prepare(raw, batch.flips, recipe, dataset.n_protein)
-            with devices.autocast(where, dtype):
-                each = model.loss(source, target)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(each.mean()).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            total += each.detach().sum()
+            total += train_step(raw, batch.flips)
             seen += len(batch)
             step += 1
             done += len(batch)
@@ -197,7 +190,7 @@ def train(
         row = {
             "epoch": epoch,
             "train_loss": total.item() / seen,
-            "held_out_loss": _held_out_loss(model, feed, held, recipe, dtype),
+            "held_out_loss": _held_out_loss(train_step, feed, held),
         }
         row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
         losses.append(row)
@@ -288,13 +281,6 @@ def _start_from(model: Model, start: dict[str, torch.Tensor]) -> None:
         ) from error
 
 
-def _prepare(raw: torch.Tensor, flips: torch.Tensor, recipe: Recipe, n_protein: int) -> tuple[torch.Tensor, torch.Tensor]:
-    n = len(raw) // 2
-    raw = flip(raw, torch.cat([flips[:, :2], flips[:, 2:]]).to(raw.device))  # on the stored integers: a quarter of the bytes
-    x = preprocess(raw, recipe.preprocess, n_protein).contiguous(memory_format=torch.channels_last)
-    return x[:n], x[n:]
-
-
 def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs | None:
     """Draw the same pairs of the held-out images every time; None if there are none with two cells."""
     if not (np.diff(starts)[images] >= 2).any():
@@ -304,20 +290,18 @@ def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs 
 
 
 @torch.no_grad()
-def _held_out_loss(model: Model, feed: Feed, pairs: Pairs | None, recipe: Recipe, dtype: torch.dtype) -> float:
+def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None) -> float:
     """Return the loss on images never trained on, NaN where none was held out."""
     if pairs is None:
         return float("nan")
-    model.eval()
+    step.model.eval()
     total = 0.0
     waited = feed.waited  # the share of waiting is about training
     rows = (torch.cat([b.source, b.target]) for b in pairs.batches(256))
     for batch, raw in zip(pairs.batches(256), feed.batches(rows), strict=True):
-        source, target = _prepare(raw, batch.flips, recipe, model.architecture["n_protein"])
-        with devices.autocast(feed.device, dtype):
-            total += model.loss(source, target).sum().item()
+        total += step.losses(raw, batch.flips).sum().item()
     feed.waited = waited
-    model.train()
+    step.model.train()
     return total / len(pairs)
 
 

@@ -1,0 +1,75 @@
+"""One step of training: raw crops in, the batch's loss out; nothing on the way leaves the device.
+
+Flips and rescaling are part of the step, so that crops travel and wait as they are stored (uint8), and
+what compiles the step sees all of it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pci_core import device as devices
+from pci_core.model import Model
+from pci_core.preprocess import flip, preprocess
+from pci_core.recipe import Preprocess
+
+
+def prepare(raw: Tensor, flips: Tensor, spec: Preprocess, n_protein: int) -> tuple[Tensor, Tensor]:
+    """Flip and rescale the crops of a batch of pairs.
+
+    Parameters
+    ----------
+    raw : Tensor
+        (2 N, C, H, W) as stored: the sources, then the targets.
+    flips : Tensor
+        (N, 4) bool, see `pci_core.pairs.Pairs`.
+    spec : Preprocess
+        The recipe's section.
+    n_protein : int
+        Number of protein channels; they come first.
+
+    Returns
+    -------
+    source, target : Tensor
+        (N, C, H, W) float32 in [0, 1], channels last.
+    """
+    n = len(raw) // 2
+    raw = flip(raw, torch.cat([flips[:, :2], flips[:, 2:]]).to(raw.device))  # on the stored integers: a quarter of the bytes
+    x = preprocess(raw, spec, n_protein).contiguous(memory_format=torch.channels_last)
+    return x[:n], x[n:]
+
+
+class TrainingStep:
+    """Forward, backward and update for one batch.
+
+    Parameters
+    ----------
+    model : Model
+        On `device`, in training mode when called.
+    optimizer : torch.optim.Optimizer
+    spec : Preprocess
+        The recipe's section.
+    device : torch.device
+    dtype : torch.dtype
+        What products are computed in.
+    """
+
+    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, spec: Preprocess, device: torch.device, dtype: torch.dtype) -> None:
+        self.model, self.optimizer, self.spec, self.device, self.dtype = model, optimizer, spec, device, dtype
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    def losses(self, raw: Tensor, flips: Tensor) -> Tensor:
+        """Return the loss of each pair, (N,) float32, see `prepare` for the arguments."""
+        source, target = prepare(raw, flips, self.spec, self.model.architecture["n_protein"])
+        with devices.autocast(self.device, self.dtype):
+            return self.model.loss(source, target)
+
+    def __call__(self, raw: Tensor, flips: Tensor) -> Tensor:
+        """Train on one batch; return the sum of its losses, on the device (reading it makes a GPU wait)."""
+        each = self.losses(raw, flips)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(each.mean()).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return each.detach().sum()
