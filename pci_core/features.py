@@ -37,6 +37,7 @@ from pci_core.pretrained.fit import check_channels as check_channels
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path
 
+BATCH = 256  # cells at a time, where memory allows
 METADATA = "Metadata_"  # pycytominer's mark of what is no feature
 
 
@@ -47,6 +48,7 @@ class Extracted:
     cells: int
     seconds: float
     device: str
+    waited: float = 0.0  # seconds of them that the work stood still for crops
 
     @property
     def cells_per_second(self) -> float:
@@ -63,7 +65,7 @@ def extract(
     facts: dict[str, Any],
     *,
     pooling: str = "max",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     data: str = "auto",
@@ -86,8 +88,8 @@ def extract(
         For ``uns["pci"]``: model, weights sha256, recipe. Layer, pooling, versions are added here.
     pooling : str
         ``"max"`` or ``"mean"`` over space.
-    batch_size : int
-        Cells at a time; the result does not depend on it beyond rounding.
+    batch_size : int, optional
+        Cells at a time; the result does not depend on it beyond rounding. By default 256, or as many as fit into memory.
     device, precision, data : str
         See `pci_core.device` and `pci_core.feed`.
     quiet : bool
@@ -112,11 +114,12 @@ def extract(
         check_layer(layer)
     crops = dataset.crops
     need = memory.extraction_need(encoder, crops.shape[1:], crops.itemsize, where, dtype)
-    reserve = memory.check_batch(need, min(batch_size, len(dataset)), where, "extraction", "cells", "batch_size")
-    feed = Feed(dataset, where, data, use="once", reserve=reserve)
+    size = batch_size or max(1, min(BATCH, need.largest(memory.available(where))))
+    memory.check_batch(need, min(batch_size or 1, len(dataset)), where, "extraction", "cells", "batch_size")
+    feed = Feed(dataset, where, data, use="once", reserve=need.batch(size))
     told = devices.describe(where, dtype)
     if not quiet:
-        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.told}")
+        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.told}, {size} at a time")
     facts = {**facts, "pooling": pooling, "precision": str(dtype).removeprefix("torch."), "dataset": dataset.sha256}
     cost: dict[str, Any] = {"hardware": told, "seconds": 0.0, "cells_per_second": 0.0}  # of the whole pass, set when it ends
     began = time.perf_counter()
@@ -126,7 +129,7 @@ def extract(
             names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
             writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
         bar = stack.enter_context(tqdm(total=len(dataset), unit=" cells", disable=quiet))
-        for step, (index, raw) in enumerate(feed.in_order(batch_size), 1):
+        for step, (index, raw) in enumerate(feed.in_order(size), 1):
             x = preprocess(raw, spec, dataset.n_protein).contiguous(memory_format=torch.channels_last)
             with devices.autocast(where, dtype):
                 pooled = encoder.features(x, tuple(outputs), pooling)
@@ -137,7 +140,7 @@ def extract(
                 bar.write(slow)
         cost["seconds"] = time.perf_counter() - began
         cost["cells_per_second"] = len(dataset) / cost["seconds"]
-    return Extracted(len(dataset), time.perf_counter() - began, told)
+    return Extracted(len(dataset), time.perf_counter() - began, told, feed.waited)
 
 
 def write_features(dataset: CellDataset, measured: Measured, path: str | os.PathLike[str], facts: dict[str, Any]) -> None:

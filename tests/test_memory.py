@@ -68,7 +68,7 @@ def test_a_wider_network_larger_crops_and_more_digits_need_more() -> None:
 
     assert each(width=0.5) == pytest.approx(2 * each(), rel=0.1)  # the inputs and the index of maxima stay
     assert each(side=128) == pytest.approx(4 * each(), rel=0.001)
-    assert 0.5 * each() < each(dtype=torch.bfloat16) < 0.65 * each()
+    assert 0.6 * each() < each(dtype=torch.bfloat16) < 0.9 * each()  # what is kept is halved; what is on the way is not, on a CPU
     assert each(kind="autoencoder") < each() < each(structural=3)
     encoder = build("pci", 1, 1, 0.25).source
     assert extraction_need(encoder, (2, 64, 64), 1, CPU, torch.float32).each < 0.7 * each()
@@ -96,7 +96,7 @@ print(next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").rea
 
 @LINUX
 def test_the_estimate_brackets_a_measured_peak(make_cells: Callable[..., CellDataset], tmp_path: Path) -> None:
-    dataset, (small, large) = make_cells(images=12, cells=32, side=64), (64, 384)
+    dataset, (small, large) = make_cells(images=8, cells=32, side=64), (32, 256)
     peaks = []
     for size in (small, large):
         command = [sys.executable, "-c", PEAK, str(dataset.folder), str(tmp_path / str(size)), str(size)]
@@ -132,16 +132,19 @@ def test_a_batch_too_large_is_refused_before_training(
 
 
 def test_a_batch_too_large_is_refused_before_extraction(
-    make_cells: Callable[..., CellDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_cells: Callable[..., CellDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset, encoder = make_cells(), build("pci", 1, 1, 0.05).source
     spec, outputs = recipes.load("authors-toy-yeast").preprocess, {"conv1": tmp_path / "f" / "conv1.h5ad"}
     small_memory(monkeypatch, extraction_need(encoder, dataset.crops.shape[1:], 1, CPU, torch.float32), 7)
     with pytest.raises(DeviceError, match="extraction in batches of 24 cells .* 7 fit: set batch_size to 7 or less"):
-        extract(dataset, encoder, outputs, spec, {}, device="cpu", precision="float32", quiet=True)
+        extract(dataset, encoder, outputs, spec, {}, device="cpu", precision="float32", quiet=True, batch_size=24)
     assert not (tmp_path / "f").exists()
     extract(dataset, encoder, outputs, spec, {}, device="cpu", precision="float32", quiet=True, batch_size=7)
-    assert outputs["conv1"].exists()
+    whole = outputs["conv1"].read_bytes()
+    outputs["conv1"].unlink()
+    extract(dataset, encoder, outputs, spec, {}, device="cpu", precision="float32")  # by itself it takes what fits, and says so
+    assert "7 at a time" in capsys.readouterr().out and len(outputs["conv1"].read_bytes()) == len(whole)
 
 
 @pytest.mark.parametrize(
