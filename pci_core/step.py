@@ -58,6 +58,35 @@ class TrainingStep:
     def __init__(self, model: Model, optimizer: torch.optim.Optimizer, spec: Preprocess, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.optimizer, self.spec, self.device, self.dtype = model, optimizer, spec, device, dtype
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self._compiled, self._size = self.losses, 0
+
+    def compile(self, mode: str, raw: Tensor) -> str:
+        """Compile forward and backward for batches of one size; other sizes go on as they are.
+
+        Parameters
+        ----------
+        mode : str
+            See `pci_core.device.compile_mode`.
+        raw : Tensor
+            Crops of a batch of that size, (2 N, C, H, W) on the device; any values. Nothing is learnt from them.
+
+        Returns
+        -------
+        str
+            What to print, see `pci_core.device.warm_up`.
+        """
+        flips = torch.zeros(len(raw) // 2, 4, dtype=torch.bool, device=self.device)
+        kept = {name: value.clone() for name, value in self.model.named_buffers()}
+        self._compiled, self._size = torch.compile(self.losses, mode=mode, dynamic=False), len(flips)
+        self.model.train()
+        told = devices.warm_up(lambda: self._losses(raw, flips).mean().backward())
+        if told.startswith(devices.NOT_COMPILED):
+            self._compiled, self._size = self.losses, 0
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, value in self.model.named_buffers():
+                value.copy_(kept[name])
+        return told
 
     def losses(self, raw: Tensor, flips: Tensor) -> Tensor:
         """Return the loss of each pair, (N,) float32, see `prepare` for the arguments."""
@@ -65,9 +94,15 @@ class TrainingStep:
         with devices.autocast(self.device, self.dtype):
             return self.model.loss(source, target)
 
+    def _losses(self, raw: Tensor, flips: Tensor) -> Tensor:
+        if len(flips) != self._size:
+            return self.losses(raw, flips)
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._compiled(raw, flips)
+
     def __call__(self, raw: Tensor, flips: Tensor) -> Tensor:
         """Train on one batch; return the sum of its losses, on the device (reading it makes a GPU wait)."""
-        each = self.losses(raw, flips)
+        each = self._losses(raw, flips)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(each.mean()).backward()
         self.scaler.step(self.optimizer)

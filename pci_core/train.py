@@ -58,6 +58,7 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     data: str = "auto",
+    compile: str = "auto",
     quiet: bool = False,
     checkpoint_seconds: float = 60.0,
     start: dict[str, torch.Tensor] | None = None,
@@ -74,7 +75,7 @@ def train(
         Folder for ``checkpoint.pt``, ``losses.csv``, ``tensorboard/`` and, at the end, ``weights.safetensors``.
     kind : str
         ``"pci"`` or ``"autoencoder"``.
-    device, precision : str
+    device, precision, compile : str
         See `pci_core.device`.
     data : str
         ``"auto"``, ``"resident"`` or ``"streamed"``, see `pci_core.feed`.
@@ -102,7 +103,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
-    devices.keep_freed_memory()
+    devices.tune(where)
+    mode = devices.compile_mode(where, compile)
     model = build(kind, dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed)
     if start is not None:
         _start_from(model, start)
@@ -158,6 +160,11 @@ def train(
             f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, "
             f"{len(held_images)} images held out, {sampler.left_out} with one cell left out"
         )
+    if mode and sampler.cells >= spec.batch_size and epoch < spec.epochs:
+        shape = (2 * spec.batch_size, *dataset.crops.shape[1:])
+        compiled = train_step.compile(mode, devices.blank(shape, dataset.crops.dtype.name, where))
+        if not quiet:
+            print(f"  {compiled}")
     board = _Board(out / "tensorboard", epoch)
     bar = tqdm(
         total=spec.epochs * sampler.cells,
