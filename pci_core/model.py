@@ -23,8 +23,7 @@ UPSAMPLE_BEFORE = (3, 4)  # the decoder doubles it before its fourth and fifth c
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 # Nearest upsampling x2 followed by a 3-tap kernel (a, b, c) is a stride-2 transposed convolution
-# with the 4 taps (c, b + c, a + b, a): the same function for 4/9 of the multiplications.
-_FOLD = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+# with the 4 taps (c, b + c, a + b, a) = (c, b, a, 0) + (0, c, b, a): the same function for 4/9 of the multiplications.
 
 
 def scaled(filters: int, width: float) -> int:
@@ -195,8 +194,9 @@ def upsample_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (N, outputs, 2h, 2w).
     """
     with torch.autocast(weight.device.type, enabled=False):  # sums of taps are rounded once, in the product, not here
-        fold = torch.tensor(_FOLD, dtype=weight.dtype, device=weight.device)
-        folded = torch.einsum("pa,oiab,qb->iopq", fold, weight, fold)
+        taps = weight.flip(2, 3).transpose(0, 1)
+        rows = F.pad(taps, (0, 0, 0, 1)) + F.pad(taps, (0, 0, 1, 0))
+        folded = F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
     return F.conv_transpose2d(x, folded, bias, stride=2, padding=1)
 
 
