@@ -12,6 +12,7 @@ import pci_core
 from pci_core import cli_data, cli_init, cli_weights
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
+    DaskOption,
     DataOption,
     DeviceOption,
     EpochsOption,
@@ -75,12 +76,13 @@ def cells(
     device: DeviceOption = "auto",
     seed: SeedOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Make the single-cell crops: simulate or download, segment, crop."""
     from pci_core.run import Run
 
-    run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, quiet=quiet)
+    run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, dask=dask, quiet=quiet)
     dataset = run.cells()
     print(
         f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}"
@@ -133,6 +135,7 @@ def features(
     width: WidthOption = None,
     start: StartOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Write feature sets as .h5ad and .parquet, making cells and model first where needed."""
@@ -141,7 +144,16 @@ def features(
 
     training = training_keys(seed, epochs, width, scratch, start, weights)
     run = Run(
-        recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights
+        recipe,
+        runs,
+        data=data,
+        device=device,
+        precision=precision,
+        training=training,
+        jobs=jobs,
+        dask=dask,
+        quiet=quiet,
+        vgg16_weights=vgg16_weights,
     )
     for path in run.feature_files(names or LAYERS).values():
         print(path)

@@ -19,7 +19,7 @@ import pandas as pd
 from pci_core import pretrained
 from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
-from pci_core.baselines.compute import compute
+from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
@@ -31,6 +31,7 @@ from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
 from pci_core.painting import Painted, paint
+from pci_core.parallel import on_cluster
 from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
 from pci_core.recipe import Recipe
@@ -68,6 +69,9 @@ class Run:
         See `pci_core.device`.
     jobs : int
         Processes for work per field of view; -1 = all cores.
+    dask : str, optional
+        Address of a Dask scheduler, e.g. ``"tcp://10.0.0.1:8786"``, whose workers do the work per field of view and per cell
+        instead; see `pci_core.parallel.on_cluster`. They must see this run's folder and the images under the same paths.
     quiet : bool
         No progress bars and no printed lines.
 
@@ -90,10 +94,12 @@ class Run:
         device: str = "auto",
         precision: str = "auto",
         jobs: int = -1,
+        dask: str | None = None,
         quiet: bool = False,
     ) -> None:
         base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe)
         self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
+        self.folder = self.folder.resolve() if dask else self.folder  # workers start in another folder
         base = sources.located(base, data, self.folder / DATA_PLACE)
         changed = {k: v for k, v in (training or {}).items() if v is not None}
         if changed:
@@ -109,7 +115,7 @@ class Run:
         self.vgg16_weights = Path(vgg16_weights) if vgg16_weights else None
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
-        self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet
+        self.device, self.precision, self.jobs, self.dask, self.quiet = device, precision, jobs, dask, quiet
         self.steps = Steps(self.folder / "steps")
 
     @property
@@ -129,7 +135,7 @@ class Run:
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
         return Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
-                   device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
+                   device=self.device, precision=self.precision, jobs=self.jobs, dask=self.dask, quiet=self.quiet)  # fmt: skip
 
     # --- steps
 
@@ -182,12 +188,14 @@ class Run:
                 sources.ready_cells(self.recipe, out, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             elif fields is not None:
-                build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
+                with on_cluster(self.dask, self.folder, _first_image(*fields), quiet=self.quiet):
+                    build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             else:
                 table, root = self.fields()
                 truth = pd.read_parquet(root / "truth.parquet")
-                build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
+                with on_cluster(self.dask, self.folder, _first_image(table, root), quiet=self.quiet):
+                    build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
 
         self.steps.make("cells", inputs, [out / CROPS, out / TABLE], make)
         self._check_unchanged("cells", out)
@@ -205,7 +213,7 @@ class Run:
         out = self.folder / "fields"
 
         def make() -> None:
-            with atomic_path(out, folder=True) as temporary:
+            with on_cluster(self.dask, self.folder, quiet=self.quiet), atomic_path(out, folder=True) as temporary:
                 simulate(self.recipe.source, temporary, jobs=self.jobs, progress=not self.quiet)
 
         inputs = {"recipe": self.recipe.section_hash("source"), "code": sources.CODE["simulate"]}
@@ -350,8 +358,9 @@ class Run:
         steps = {f"features/{p.stem}": (name, p) for name, p in paths.items()}
 
         def make(todo: list[str]) -> None:
-            made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
-                           device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
+            with on_cluster(self.dask if family in PER_CELL else None, self.folder, dataset.folder / CROPS, quiet=self.quiet):
+                made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
+                               device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
             for name, measured in made.items():
                 write_features(dataset, measured, paths[name], facts)
 
@@ -384,6 +393,12 @@ class Run:
                     f"{folder / file} is not what this run wrote: it was changed by hand or by another program, and the features "
                     f"were made from the old one. Put it back, or delete {folder} and run 'pci cells' again."
                 )
+
+
+def _first_image(table: pd.DataFrame, root: Path) -> Path | None:
+    columns = [c for c in table if c == "path" or c.startswith("path_")]
+    name = next((str(v) for c in columns for v in table[c].head(1) if v), None)
+    return root / name if name else None
 
 
 def _table_hash(table: pd.DataFrame, root: Path) -> str:
