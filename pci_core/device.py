@@ -54,13 +54,23 @@ def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
         raise unknown_name("precision", name, PRECISIONS)
     if name == "auto":
         if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+            return torch.bfloat16 if _gpu_has_bfloat16(device) else torch.float16
         if device.type == "cpu" and _cpu_has_bfloat16():
             return torch.bfloat16
         return torch.float32
+    if name == "bfloat16" and device.type == "cuda" and not _gpu_has_bfloat16(device):
+        major, minor = torch.cuda.get_device_capability(device)
+        raise DeviceError(
+            f"bfloat16 was asked for, but {torch.cuda.get_device_name(device)} ({device}) has compute capability {major}.{minor} and "
+            "multiplies in bfloat16 from 8.0 on; use --precision float16, or --precision auto to take what it has."
+        )
     if name == "float16" and device.type == "cpu":
         raise DeviceError("float16 is for GPUs; use --precision bfloat16 or float32 on the CPU.")
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 import pci_core
 from pci_core import device as devices
+from pci_core import memory
 from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import DatasetError, StaleError, unknown_name
@@ -60,6 +61,7 @@ class Extracted:
         return self.cells / self.pass_seconds
 
 
+@memory.told_when_out("extraction", "batch_size")
 def extract(
     dataset: CellDataset,
     encoder: SourceCellEncoder,
@@ -104,6 +106,11 @@ def extract(
     Returns
     -------
     Extracted
+
+    Raises
+    ------
+    DeviceError
+        A batch does not fit into memory; nothing was written.
     """
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
@@ -113,11 +120,14 @@ def extract(
     encoder = encoder.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for layer in outputs:
         check_layer(layer)
-    feed = Feed(dataset, where, data)
+    crops = dataset.crops
+    need = memory.extraction_need(encoder, crops.shape[1:], crops.itemsize, where, dtype)
+    reserve = memory.check_batch(need, min(batch_size, len(dataset)), where, "extraction", "cells", "batch_size")
+    feed = Feed(dataset, where, data, use="once", reserve=reserve)
     told = devices.describe(where, dtype)
     pool = Pooler(encoder, spec, dataset.n_protein, tuple(outputs), pooling, where, dtype)
     if not quiet:
-        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.mode}")
+        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.told}")
     if mode and len(dataset) >= batch_size:
         compiled = pool.compile(mode, devices.blank((batch_size, *dataset.crops.shape[1:]), dataset.crops.dtype.name, where))
         if not quiet:
@@ -131,11 +141,15 @@ def extract(
             names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
             writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
         bar = stack.enter_context(tqdm(total=len(dataset), unit=" cells", disable=quiet))
-        rows = torch.arange(len(dataset)).split(batch_size)
-        for index, pooled in zip(rows, arrays(pool, feed.batches(rows)), strict=True):
+        at = 0
+        for step, pooled in enumerate(arrays(pool, (raw for _, raw in feed.in_order(batch_size))), 1):
+            n = len(next(iter(pooled.values())))
             for layer, values in pooled.items():
-                writers[layer][int(index[0]) : int(index[-1]) + 1] = values
-            bar.update(len(index))
+                writers[layer][at : at + n] = values
+            at += n
+            bar.update(n)
+            if not quiet and step % 20 == 0 and (slow := feed.slow(time.perf_counter() - began, step)):
+                bar.write(slow)
         cost["seconds"] = time.perf_counter() - began
         cost["cells_per_second"] = len(dataset) / cost["seconds"]
     return Extracted(len(dataset), time.perf_counter() - began, told, cost["seconds"])

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 import pci_core
 from pci_core import device as devices
+from pci_core import memory
 from pci_core.cells import CellDataset
 from pci_core.errors import CheckpointError
 from pci_core.feed import Feed
@@ -49,6 +50,7 @@ class Trained:
     waited: float
 
 
+@memory.told_when_out("training", "[training] batch_size")
 def train(
     dataset: CellDataset,
     recipe: Recipe,
@@ -58,6 +60,7 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     data: str = "auto",
+    chunk: int | None = None,
     compile: str = "auto",
     quiet: bool = False,
     checkpoint_seconds: float = 60.0,
@@ -78,7 +81,10 @@ def train(
     device, precision, compile : str
         See `pci_core.device`.
     data : str
-        ``"auto"``, ``"resident"`` or ``"streamed"``, see `pci_core.feed`.
+        ``"auto"``, ``"resident"``, ``"chunked"`` or ``"streamed"``, see `pci_core.feed`.
+    chunk : int, optional
+        Order an epoch by chunks of whole images of at most so many cells; by default it does so only where the crops are
+        larger than memory. A checkpoint's order is kept.
     quiet : bool
         No progress bar and no printed lines.
     checkpoint_seconds : float
@@ -96,6 +102,8 @@ def train(
         The checkpoint in `out` is damaged or belongs to another training, or `start` does not fit the network.
     SamplingError
         No image has two cells.
+    DeviceError
+        A batch does not fit into memory; said before anything is written but the folder.
     """
     # --- what is trained, on what, with what
     spec = recipe.training
@@ -109,6 +117,7 @@ def train(
     if start is not None:
         _start_from(model, start)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    need = memory.training_need(model, dataset.crops.shape[1:], dataset.crops.itemsize, where, dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
     train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype)
     config = {
@@ -123,7 +132,7 @@ def train(
     train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
     sampler = PairSampler(dataset.starts, train_images, "cpu" if where.type == "mps" else where)
     held = _held_out_pairs(dataset.starts, held_images, spec.seed)
-    feed = Feed(dataset, where, data)
+    reserve = memory.check_batch(need, min(spec.batch_size, sampler.cells), where, "training", "pairs", "[training] batch_size")
     steps = -(-sampler.cells // spec.batch_size)
 
     # --- resume
@@ -131,6 +140,7 @@ def train(
     seen = 0  # pairs of this epoch so far, and their losses summed (on the device: reading it makes a GPU wait)
     total = torch.zeros((), dtype=torch.float32 if where.type == "mps" else torch.float64, device=where)
     losses: list[dict[str, float]] = []
+    use = "pairs"
     if (out / CHECKPOINT).exists():
         state = _load_checkpoint(out / CHECKPOINT, config)
         model.load_state_dict(state["model"])
@@ -140,8 +150,11 @@ def train(
         epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
         seen = state["seen"]
         total.copy_(state["total"])
+        chunk = state.get("chunk")  # the order stays, also on a machine with other memory; there was none before there were chunks
+        use = "rows" if chunk is None else "pairs"
     else:
         torch.manual_seed(spec.seed)
+    feed = Feed(dataset, where, data, use=use, chunk=chunk, reserve=reserve)
 
     def save() -> None:
         content = {
@@ -152,10 +165,10 @@ def train(
         }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
         with atomic_path(out / CHECKPOINT) as temporary:
-            torch.save({**content, "losses": losses, "seen": seen, "total": total.cpu()}, temporary)
+            torch.save({**content, "chunk": feed.chunk, "losses": losses, "seen": seen, "total": total.cpu()}, temporary)
 
     if not quiet:
-        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.mode}")
+        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.told}")
         print(
             f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, "
             f"{len(held_images)} images held out, {sampler.left_out} with one cell left out"
@@ -179,9 +192,9 @@ def train(
     # --- train
     while epoch < spec.epochs:
         model.train()
-        pairs = sampler.epoch(spec.seed, epoch)
-        rows = (torch.cat([b.source, b.target]) for b in pairs.batches(spec.batch_size, step))
-        for batch, raw in zip(pairs.batches(spec.batch_size, step), feed.batches(rows), strict=True):
+        pairs = sampler.epoch(spec.seed, epoch, feed.chunk)
+        then = sampler.chunks(spec.seed, epoch + 1, feed.chunk) if feed.chunk and epoch + 1 < spec.epochs else ()
+        for batch, raw in feed.pairs(pairs, spec.batch_size, step, then):
             total += train_step(raw, batch.flips)
             seen += len(batch)
             step += 1
@@ -190,6 +203,8 @@ def train(
             if step % 20 == 0 and not quiet:
                 elapsed = time.perf_counter() - begun
                 bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {total.item() / seen:.5f}, waited {feed.waited / elapsed:.1%}")
+                if slow := feed.slow(elapsed, done // spec.batch_size):
+                    bar.write(slow)
             if time.perf_counter() - saved > checkpoint_seconds and step < steps:
                 save()
                 saved = time.perf_counter()
@@ -197,7 +212,7 @@ def train(
         row = {
             "epoch": epoch,
             "train_loss": total.item() / seen,
-            "held_out_loss": _held_out_loss(train_step, feed, held),
+            "held_out_loss": _held_out_loss(train_step, feed, held, memory.held_out_size(spec.batch_size)),
         }
         row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
         losses.append(row)
@@ -297,15 +312,14 @@ def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs 
 
 
 @torch.no_grad()
-def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None) -> float:
+def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None, size: int) -> float:
     """Return the loss on images never trained on, NaN where none was held out."""
     if pairs is None:
         return float("nan")
     step.model.eval()
     total = 0.0
     waited = feed.waited  # the share of waiting is about training
-    rows = (torch.cat([b.source, b.target]) for b in pairs.batches(256))
-    for batch, raw in zip(pairs.batches(256), feed.batches(rows), strict=True):
+    for batch, raw in feed.pairs(pairs, size):
         total += step.losses(raw, batch.flips).sum().item()
     feed.waited = waited
     step.model.train()
