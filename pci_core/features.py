@@ -7,6 +7,7 @@ parquet with ``Metadata_`` columns is for pycytominer and other tables-first too
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -26,15 +27,17 @@ from tqdm.auto import tqdm
 
 import pci_core
 from pci_core import device as devices
+from pci_core import distributed
 from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
 from pci_core.model import SourceCellEncoder, check_layer
+from pci_core.parts import Part, own_rows, put_together
 from pci_core.preprocess import preprocess
 from pci_core.pretrained.fit import check_channels as check_channels
 from pci_core.recipe import Preprocess
-from pci_core.storage import atomic_path
+from pci_core.storage import atomic_path, content_hash
 
 METADATA = "Metadata_"  # pycytominer's mark of what is no feature
 
@@ -53,6 +56,7 @@ class Extracted:
         return self.cells / self.seconds
 
 
+@distributed.together
 def extract(
     dataset: CellDataset,
     encoder: SourceCellEncoder,
@@ -69,6 +73,9 @@ def extract(
     prefix: str = "pci",
 ) -> Extracted:
     """Write the pooled features of one or more layers, each as ``.h5ad`` and ``.parquet``.
+
+    Several processes (see `pci_core.distributed`) describe a range of the cells each and rank 0 puts them together; the
+    batches, and so the values, are those of one process.
 
     Parameters
     ----------
@@ -100,23 +107,32 @@ def extract(
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
     devices.keep_freed_memory()
+    world = distributed.world()
+    quiet = quiet or not world.is_first
+    if world.size > 1:
+        world.agree({"dataset": dataset.sha256, "precision": str(dtype), "encoder": _encoder_hash(encoder), "layers": list(outputs)})
     encoder = encoder.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for layer in outputs:
         check_layer(layer)
     feed = Feed(dataset, where, data)
     told = devices.describe(where, dtype)
     if not quiet:
-        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.mode}")
+        shared = f"; {world.size} processes" if world.size > 1 else ""
+        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.mode}{shared}")
     facts = {**facts, "pooling": pooling, "precision": str(dtype).removeprefix("torch."), "dataset": dataset.sha256}
     cost: dict[str, Any] = {"hardware": told, "seconds": 0.0, "cells_per_second": 0.0}  # of the whole pass, set when it ends
     began = time.perf_counter()
     with contextlib.ExitStack() as stack, torch.inference_mode():
-        writers = {}
+        writers: dict[str, h5py.Dataset | Part] = {}
+        mine = own_rows(len(dataset), batch_size, world.rank, world.size)
         for layer, path in outputs.items():
-            names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
-            writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
-        bar = stack.enter_context(tqdm(total=len(dataset), unit=" cells", disable=quiet))
-        rows = torch.arange(len(dataset)).split(batch_size)
+            if world.is_first:
+                names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
+                writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
+            else:
+                writers[layer] = stack.enter_context(Part(path, mine.start, encoder.dims[layer]))
+        bar = stack.enter_context(tqdm(total=len(mine), unit=" cells", disable=quiet))
+        rows = torch.arange(mine.start, mine.stop).split(batch_size) if mine else ()
         for index, raw in zip(rows, feed.batches(rows), strict=True):
             x = preprocess(raw, spec, dataset.n_protein).contiguous(memory_format=torch.channels_last)
             with devices.autocast(where, dtype):
@@ -124,9 +140,16 @@ def extract(
             for layer, values in pooled.items():
                 writers[layer][int(index[0]) : int(index[-1]) + 1] = values.cpu().numpy()
             bar.update(len(index))
+        if world.size > 1:
+            put_together(world, writers)
         cost["seconds"] = time.perf_counter() - began
         cost["cells_per_second"] = len(dataset) / cost["seconds"]
+    world.first(lambda: None)  # the files are there when this returns anywhere
     return Extracted(len(dataset), time.perf_counter() - began, told)
+
+
+def _encoder_hash(encoder: SourceCellEncoder) -> str:
+    return content_hash({name: hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest() for name, t in encoder.state_dict().items()})
 
 
 def write_features(dataset: CellDataset, measured: Measured, path: str | os.PathLike[str], facts: dict[str, Any]) -> None:

@@ -6,11 +6,14 @@ what compiles the step sees all of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from pci_core import device as devices
 from pci_core.model import Model
+from pci_core.parallel import loss_of_all
 from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Preprocess
 
@@ -53,23 +56,43 @@ class TrainingStep:
     device : torch.device
     dtype : torch.dtype
         What products are computed in.
+    processes : int
+        How many train together, each calling this with its part of the batch, see `pci_core.parallel`.
     """
 
-    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, spec: Preprocess, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: Model,
+        optimizer: torch.optim.Optimizer,
+        spec: Preprocess,
+        device: torch.device,
+        dtype: torch.dtype,
+        processes: int = 1,
+    ) -> None:
         self.model, self.optimizer, self.spec, self.device, self.dtype = model, optimizer, spec, device, dtype
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.processes = processes
+        self._loss: Callable[[Tensor, Tensor], Tensor] = loss_of_all(model, device) if processes > 1 else model.loss
 
     def losses(self, raw: Tensor, flips: Tensor) -> Tensor:
         """Return the loss of each pair, (N,) float32, see `prepare` for the arguments."""
+        return self._losses(raw, flips, self.model.loss)
+
+    def _losses(self, raw: Tensor, flips: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         source, target = prepare(raw, flips, self.spec, self.model.architecture["n_protein"])
         with devices.autocast(self.device, self.dtype):
-            return self.model.loss(source, target)
+            return loss(source, target)
 
-    def __call__(self, raw: Tensor, flips: Tensor) -> Tensor:
-        """Train on one batch; return the sum of its losses, on the device (reading it makes a GPU wait)."""
-        each = self.losses(raw, flips)
+    def __call__(self, raw: Tensor, flips: Tensor, pairs: int | None = None) -> Tensor:
+        """Train on one batch, or on this process' part of one of `pairs` pairs (it may be empty).
+
+        Returns the sum of the losses of the pairs given here, on the device (reading it makes a GPU wait).
+        """
+        each = self._losses(raw, flips, self._loss)
+        # the mean over the whole batch; gradients are averaged over processes, so each gives `processes` times its part
+        mean = each.mean() if self.processes == 1 or pairs is None else each.sum() * (self.processes / pairs)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(each.mean()).backward()
+        self.scaler.scale(mean).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return each.detach().sum()
