@@ -29,6 +29,7 @@ def worker(options: argparse.Namespace) -> None:
     """Train in this process, one of several or alone; rank 0 prints what came of it."""
     from pci_core import recipe as recipes
     from pci_core.cells import CellDataset
+    from pci_core.distributed import world
     from pci_core.train import train
 
     keys = {"epochs": options.epochs, "width": options.width, "holdout": 0.1, "batch_size": options.batch}

@@ -64,12 +64,15 @@ GOALS = (
     Goal("the same", "", "≥ 20,000 pairs/s", GPU, _median("training"), _least(20_000), "{:,.0f} pairs/s"),
     Goal("extraction on one H200, conv4", "", "≥ 100,000 cells/s", GPU, _median("conv4_256"), _least(100_000), "{:,.0f} cells/s"),
     Goal("the same, all five layers", "", "≥ 100,000 cells/s", GPU, _median("all_layers"), _least(100_000), "{:,.0f} cells/s"),
-    Goal("waiting for data, 2 processes", "time of training", "≤ 3 %", "distributed.json", _median("data_wait_share"), _most(0.03), "{:.2%}"),
+    Goal("waiting for data, 2 processes", "time of training", "≤ 3 %", "distributed.json",
+         _median("data_wait_share"), _most(0.03), "{:.2%}"),
     Goal("2 processes: losses", "1 process, same global batch", "rounding of float32 (1e-4)", "distributed.json",
          _median("greatest_relative_difference_of_losses"), _most(1e-4), "{:.1e}"),
     Goal("2 GPUs", "1 GPU", "≥ 1.9×", "distributed_gpu.json", _median("ratio"), _least(1.9)),
-    Goal("neighbours of 30,889 × 384, five k", "scikit-learn, one call a k", "≥ 4×", "knn.json", _median("ratio_one_call_a_k"), _least(4)),
-    Goal("distances of the cell-line analysis", "loop over pairs with scipy's cdist", "≥ 10×", "distances.json", _median("ratio"), _least(10)),
+    Goal("neighbours of 30,889 × 384, five k", "scikit-learn, one call a k", "≥ 4×", "knn.json",
+         _median("ratio_one_call_a_k"), _least(4)),
+    Goal("distances of the cell-line analysis", "loop over pairs with scipy's cdist", "≥ 10×", "distances.json",
+         _median("ratio"), _least(10)),
     *(
         Goal(f"clustering 11,995 × 384 to ordered heat map, {metric}", "scipy's pdist and linkage", "≥ 1.3×", "clustering.json",
              lambda s, metric=metric: s[metric]["ratio"], _least(1.3))  # type: ignore[misc]

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from pci_core.distributed import local_rank
 from pci_core.errors import DeviceError, unknown_name
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -21,11 +22,15 @@ COMPILE = ("auto", "on", "graphs", "off")
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device to compute on: CUDA, else Apple's MPS, else the CPU, or the one named.
 
+    Where several processes train together (see `pci_core.distributed`), each gets the CUDA device of its number on the machine.
+
     Raises
     ------
     DeviceError
-        The named device is not there.
+        The named device is not there, or there are more processes than devices.
     """
+    if (number := local_rank()) is not None:
+        name = _own_device(name, number)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -40,6 +45,21 @@ def choose_device(name: str = "auto") -> torch.device:
             f"device '{name}' is not available: this machine has {torch.cuda.device_count()} CUDA device(s), numbered from 0."
         )
     return device
+
+
+def _own_device(name: str, number: int) -> str:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "mps" or name.startswith("cuda:"):
+        raise DeviceError(f"device '{name}' is a single one, and several processes work together; use --device cuda or cpu.")
+    if name != "cuda" or not torch.cuda.is_available():
+        return name
+    if number >= torch.cuda.device_count():
+        raise DeviceError(
+            f"more processes than GPUs: process {number + 1} on a machine with {torch.cuda.device_count()} CUDA device(s). "
+            f"Start with --nproc-per-node {torch.cuda.device_count()}."
+        )
+    return f"cuda:{number}"
 
 
 def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
