@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,10 @@ from typing import Annotated
 import typer
 
 import pci_core
-from pci_core import cli_data, cli_init, cli_weights
+from pci_core import cli_data, cli_init, cli_weights, distributed
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
+    DaskOption,
     DataOption,
     DeviceOption,
     EpochsOption,
@@ -28,7 +30,8 @@ from pci_core.cli_options import (
     WidthOption,
     training_keys,
 )
-from pci_core.errors import PCIError
+from pci_core.distributed import World
+from pci_core.errors import DistributedError, PCIError
 
 app = typer.Typer(
     name="pci",
@@ -44,11 +47,21 @@ app.add_typer(cli_data.app, name="data")
 app.command()(cli_init.init)
 
 
+STOPPED = "pci: stopped; what was made so far is kept, run the same command to go on"
+TOGETHER = ("cells", "train", "features")  # what several processes, started by torchrun, can do
+
+
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _version(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False
+) -> None:
     if version:
         print(f"pci_core {pci_core.__version__}")
         raise typer.Exit()
+    if distributed.is_started_together() and context.invoked_subcommand not in TOGETHER:
+        raise DistributedError(
+            f"'pci {context.invoked_subcommand}' runs in one process; several can do {', '.join(TOGETHER)}. Start it without torchrun."
+        )
 
 
 @app.command("recipes")
@@ -75,12 +88,13 @@ def cells(
     device: DeviceOption = "auto",
     seed: SeedOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Make the single-cell crops: simulate or download, segment, crop."""
     from pci_core.run import Run
 
-    run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, quiet=quiet)
+    run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, dask=dask, quiet=quiet)
     dataset = run.cells()
     print(
         f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}"
@@ -133,6 +147,7 @@ def features(
     width: WidthOption = None,
     start: StartOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Write feature sets as .h5ad and .parquet, making cells and model first where needed."""
@@ -141,7 +156,16 @@ def features(
 
     training = training_keys(seed, epochs, width, scratch, start, weights)
     run = Run(
-        recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights
+        recipe,
+        runs,
+        data=data,
+        device=device,
+        precision=precision,
+        training=training,
+        jobs=jobs,
+        dask=dask,
+        quiet=quiet,
+        vgg16_weights=vgg16_weights,
     )
     for path in run.feature_files(names or LAYERS).values():
         print(path)
@@ -258,14 +282,36 @@ def book(
 def main() -> None:
     """Run the command line and turn our own errors into one line and exit status 1."""
     try:
-        app()
+        if distributed.is_started_together():
+            _run_together(distributed.world())
+        else:
+            app()
     except PCIError as error:
         print(f"pci: {error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as error:
         if error.code == 130:  # typer's way to tell of Ctrl-C
-            print("pci: stopped; what was made so far is kept, run the same command to go on", file=sys.stderr)
+            print(STOPPED, file=sys.stderr)
         raise
+
+
+def _run_together(world: World) -> None:
+    """Run the command line as one of several processes: the first speaks, and an error in one ends all."""
+    if not world.is_first:
+        sys.stdout = open(os.devnull, "w")  # until the process ends  # noqa: SIM115
+    try:
+        with world.guard():
+            app()
+    except PCIError as error:
+        world.report(error)
+        world.abandon()
+    except SystemExit as error:
+        if not error.code:
+            world.close()
+            raise
+        if world.is_first and error.code == 130:
+            print(STOPPED, file=sys.stderr)
+        world.abandon(int(error.code))
 
 
 if __name__ == "__main__":

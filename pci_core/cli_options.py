@@ -34,6 +34,12 @@ WeightsOption = Annotated[
     ),
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
+DaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster (tcp://10.0.0.1:8786) whose workers do what --jobs would do here."
+    ),
+]
 ScratchOption = Annotated[
     bool, typer.Option("--scratch", help="Train on the recipe's own cells even where pretrained weights are shipped.")
 ]

@@ -74,8 +74,24 @@ class StorageError(PCIError):
     """A full disk, or a folder that cannot be read or written."""
 
 
+class ClusterError(PCIError):
+    """A Dask cluster that cannot be reached, or whose workers cannot do the work."""
+
+
 class DeviceError(PCIError):
     """A device or precision that this machine does not have."""
+
+
+class DistributedError(PCIError):
+    """Processes that work together: one is gone or stopped, they cannot meet, or differ in code or data.
+
+    Attributes
+    ----------
+    told : bool
+        The process where it began tells of it; the others need not repeat it.
+    """
+
+    told = False
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

@@ -7,6 +7,7 @@ parquet with ``Metadata_`` columns is for pycytominer and other tables-first too
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -26,28 +27,30 @@ from tqdm.auto import tqdm
 
 import pci_core
 from pci_core import device as devices
-from pci_core import memory
+from pci_core import distributed, memory
 from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
 from pci_core.model import SourceCellEncoder, check_layer
-from pci_core.preprocess import preprocess
+from pci_core.parts import Part, own_rows, put_together
+from pci_core.pooled import Pooler, arrays
 from pci_core.pretrained.fit import check_channels as check_channels
 from pci_core.recipe import Preprocess
-from pci_core.storage import atomic_path
+from pci_core.storage import atomic_path, content_hash
 
-BATCH = 256  # cells at a time, where memory allows
+BATCH = {"cuda": 2048}  # cells at a time, where memory allows; 256 elsewhere, where larger batches leave the caches
 METADATA = "Metadata_"  # pycytominer's mark of what is no feature
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What an extraction cost."""
+    """What an extraction cost: the pass over the cells, and the whole with its files; compiling counts to neither."""
 
     cells: int
     seconds: float
     device: str
+    pass_seconds: float
     waited: float = 0.0  # seconds of them that the work stood still for crops
 
     @property
@@ -55,7 +58,13 @@ class Extracted:
         """Cells a second, reading and writing included."""
         return self.cells / self.seconds
 
+    @property
+    def pass_cells_per_second(self) -> float:
+        """Cells a second while the network ran: read, described, X written; without the cell table and the parquet."""
+        return self.cells / self.pass_seconds
 
+
+@distributed.together
 @memory.told_when_out("extraction", "batch_size")
 def extract(
     dataset: CellDataset,
@@ -69,10 +78,14 @@ def extract(
     device: str = "auto",
     precision: str = "auto",
     data: str = "auto",
+    compile: str = "auto",
     quiet: bool = False,
     prefix: str = "pci",
 ) -> Extracted:
     """Write the pooled features of one or more layers, each as ``.h5ad`` and ``.parquet``.
+
+    Several processes (see `pci_core.distributed`) describe a range of the cells each and rank 0 puts them together; the
+    batches, and so the values, are those of one process.
 
     Parameters
     ----------
@@ -89,9 +102,10 @@ def extract(
     pooling : str
         ``"max"`` or ``"mean"`` over space.
     batch_size : int, optional
-        Cells at a time; the result does not depend on it beyond rounding. By default 256, or as many as fit into memory.
-    device, precision, data : str
-        See `pci_core.device` and `pci_core.feed`.
+        Cells at a time, by default 256 on the CPU and 2,048 on a GPU, or as many as fit into memory; the result does not depend
+        on it beyond rounding.
+    device, precision, data, compile : str
+        See `pci_core.device` and `pci_core.feed`. Compiled features are those of the plain network within rounding.
     quiet : bool
         No progress bar.
     prefix : str
@@ -108,39 +122,61 @@ def extract(
     """
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
-    devices.keep_freed_memory()
+    devices.tune(where)
+    mode = devices.compile_mode(where, compile)
+    world = distributed.world()
+    quiet = quiet or not world.is_first
+    if world.size > 1:
+        world.agree({"dataset": dataset.sha256, "precision": str(dtype), "encoder": _encoder_hash(encoder), "layers": list(outputs)})
     encoder = encoder.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for layer in outputs:
         check_layer(layer)
     crops = dataset.crops
     need = memory.extraction_need(encoder, crops.shape[1:], crops.itemsize, where, dtype)
-    size = batch_size or max(1, min(BATCH, need.largest(memory.available(where))))
+    size = batch_size or world.first(lambda: max(1, min(BATCH.get(where.type, 256), need.largest(memory.available(where)))))
     memory.check_batch(need, min(batch_size or 1, len(dataset)), where, "extraction", "cells", "batch_size")
     feed = Feed(dataset, where, data, use="once", reserve=need.batch(size))
     told = devices.describe(where, dtype)
+    pool = Pooler(encoder, spec, dataset.n_protein, tuple(outputs), pooling, where, dtype)
     if not quiet:
-        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.told}, {size} at a time")
+        shared = f"; {world.size} processes" if world.size > 1 else ""
+        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.told}, {size} at a time{shared}")
+    if mode and len(dataset) >= size:
+        compiled = pool.compile(mode, devices.blank((size, *crops.shape[1:]), crops.dtype.name, where))
+        if not quiet:
+            print(f"  {compiled}")
     facts = {**facts, "pooling": pooling, "precision": str(dtype).removeprefix("torch."), "dataset": dataset.sha256}
     cost: dict[str, Any] = {"hardware": told, "seconds": 0.0, "cells_per_second": 0.0}  # of the whole pass, set when it ends
     began = time.perf_counter()
     with contextlib.ExitStack() as stack, torch.inference_mode():
-        writers = {}
+        writers: dict[str, h5py.Dataset | Part] = {}
+        mine = own_rows(len(dataset), size, world.rank, world.size)
         for layer, path in outputs.items():
-            names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
-            writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
-        bar = stack.enter_context(tqdm(total=len(dataset), unit=" cells", disable=quiet))
-        for step, (index, raw) in enumerate(feed.in_order(size), 1):
-            x = preprocess(raw, spec, dataset.n_protein).contiguous(memory_format=torch.channels_last)
-            with devices.autocast(where, dtype):
-                pooled = encoder.features(x, tuple(outputs), pooling)
+            if world.is_first:
+                names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
+                writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
+            else:
+                writers[layer] = stack.enter_context(Part(path, mine.start, encoder.dims[layer]))
+        bar = stack.enter_context(tqdm(total=len(mine), unit=" cells", desc="share of rank 0" if world.size > 1 else None, disable=quiet))
+        at = mine.start
+        for step, pooled in enumerate(arrays(pool, (raw for _, raw in feed.in_order(size, mine))), 1):
+            n = len(next(iter(pooled.values())))
             for layer, values in pooled.items():
-                writers[layer][int(index[0]) : int(index[-1]) + 1] = values.cpu().numpy()
-            bar.update(len(index))
+                writers[layer][at : at + n] = values
+            at += n
+            bar.update(n)
             if not quiet and step % 20 == 0 and (slow := feed.slow(time.perf_counter() - began, step)):
                 bar.write(slow)
+        if world.size > 1:
+            put_together(world, writers)
         cost["seconds"] = time.perf_counter() - began
         cost["cells_per_second"] = len(dataset) / cost["seconds"]
-    return Extracted(len(dataset), time.perf_counter() - began, told, feed.waited)
+    world.first(lambda: None)  # the files are there when this returns anywhere
+    return Extracted(len(dataset), time.perf_counter() - began, told, cost["seconds"], feed.waited)
+
+
+def _encoder_hash(encoder: SourceCellEncoder) -> str:
+    return content_hash({name: hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest() for name, t in encoder.state_dict().items()})
 
 
 def write_features(dataset: CellDataset, measured: Measured, path: str | os.PathLike[str], facts: dict[str, Any]) -> None:

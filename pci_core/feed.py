@@ -158,15 +158,17 @@ class Feed:
     def waited(self, seconds: float) -> None:
         self._wait.seconds = seconds
 
-    def pairs(self, pairs: Pairs, size: int, start: int = 0, then: Sequence[Chunk] = ()) -> Iterator[tuple[Pairs, Tensor]]:
+    def pairs(
+        self, pairs: Pairs, bounds: Sequence[int] | np.ndarray, start: int = 0, then: Sequence[Chunk] = ()
+    ) -> Generator[tuple[Pairs, Tensor], None, None]:
         """Yield batches of pairs and their crops.
 
         Parameters
         ----------
         pairs : Pairs
             An epoch.
-        size : int
-            Pairs of a batch; the last one is smaller.
+        bounds : sequence of int
+            (batches + 1,) where each batch begins and ends, see `even`.
         start : int
             Number of the batch to begin with.
         then : sequence of Chunk
@@ -178,19 +180,27 @@ class Feed:
         crops : Tensor
             (2 N, C, H, W) stored dtype, on the device: the sources, then the targets.
         """
-        with contextlib.closing(self._crops((pairs.source, pairs.target), size, start, pairs.chunks, then)) as crops:
-            yield from zip(pairs.batches(size, start), crops, strict=True)
+        cuts = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)][start:]
+        with contextlib.closing(self._crops((pairs.source, pairs.target), cuts, pairs.chunks, then)) as crops:
+            for cut, found in zip(cuts, crops, strict=True):
+                yield Pairs(pairs.source[cut], pairs.target[cut], pairs.flips[cut]), found
 
-    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the rows of all images of this feed in order, (n,) int64, and their crops, (n, C, H, W), `size` at a time."""
-        rows = torch.cat([torch.arange(first, last) for first, last in self._spans.tolist()])
+    def in_order(self, size: int, part: range | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows in order, (n,) int64, and their crops, (n, C, H, W), `size` at a time.
+
+        The rows are those of all images of this feed, or `part` of the dataset's.
+        """
+        spans = self._spans.tolist() if part is None else [(part.start, max(part.start, part.stop))]
+        rows = torch.cat([torch.arange(first, last) for first, last in spans])
         chunks = []
         if self.mode == "chunked":
             step = min(self.chunk or 1, len(rows))
             for begin in range(0, len(rows), step):
-                part = rows[begin : begin + step].numpy()
-                chunks.append(Chunk(begin, _joined(np.stack([part, part + 1], 1))))
-        with contextlib.closing(self._crops((rows,), size, 0, chunks)) as crops:
+                some = rows[begin : begin + step].numpy()
+                chunks.append(Chunk(begin, _joined(np.stack([some, some + 1], 1))))
+        ends = even(len(rows), size)
+        cuts = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+        with contextlib.closing(self._crops((rows,), cuts, chunks)) as crops:
             yield from zip(rows.split(size), crops, strict=True)
 
     def batches(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -221,44 +231,44 @@ class Feed:
         return crops
 
     def _crops(
-        self, columns: tuple[Tensor, ...], size: int, start: int, chunks: Sequence[Chunk], then: Sequence[Chunk] = ()
+        self, columns: tuple[Tensor, ...], cuts: Sequence[slice], chunks: Sequence[Chunk], then: Sequence[Chunk] = ()
     ) -> Generator[Tensor, None, None]:
-        """Yield the crops of each batch of rows, column after column."""
+        """Yield the crops of each batch of rows, column after column; the cuts follow one another, and some may be empty."""
         if self.mode != "chunked" or not chunks:
-            total = len(columns[0])
-            yield from self.batches(torch.cat([c[i : i + size] for c in columns]) for i in range(start * size, total, size))
+            yield from self.batches(torch.cat([c[cut] for c in columns]) for cut in cuts)
             return
-        total, at = len(columns[0]), start * size
-        ends = [*(c.begin for c in chunks[1:]), total]
+        at = cuts[0].start if cuts else 0
+        ends = [*(c.begin for c in chunks[1:]), len(columns[0])]
         number = int(np.searchsorted(ends, at, "right"))
         reader = self._reader(chunks[number:], then)
         held: Held | None = None
         whole = False
         try:
-            while at < total:
+            for cut in cuts:
                 parts: list[list[Tensor]] = []  # a batch across the end of a chunk takes from both
-                last = min(at + size, total)
-                while at < last:
+                while at < cut.stop:
                     if held is None:
                         with self._wait:
                             held = reader.next()
                         self._changes += number > 0
-                    upto = min(last, ends[number])
-                    found = held.take(torch.cat([c[at:upto] for c in columns]))
-                    parts.append(list(found.split(upto - at)))
+                    upto = min(cut.stop, ends[number])
+                    parts.append(list(held.take(torch.cat([c[at:upto] for c in columns])).split(upto - at)))
                     at = upto
                     if at == ends[number]:
                         reader.release()
                         held, number = None, number + 1
-                yield as_stored(found if len(parts) == 1 else torch.cat([part[i] for i in range(len(columns)) for part in parts]))
+                yield as_stored(self._together([part[i] for i in range(len(columns)) for part in parts]))
             whole = True
         finally:
             if not (whole and then):
                 self.close()
 
+    def _together(self, parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts) if parts else new_buffer(self.dataset, 0, self.device)
+
     def _reader(self, chunks: Sequence[Chunk], then: Sequence[Chunk]) -> ChunkReader:
         """Return a reader that has these chunks coming: the one that read ahead, if it did so for them."""
-        cells = max(self._buffer_cells(self.chunk or 1), *(c.cells for c in (*chunks, *then)))
+        cells = max([self._buffer_cells(self.chunk or 1), *(c.cells for c in (*chunks, *then))])
         reader = self._readers[0] if self._readers else None
         same = reader is not None and reader.cells >= cells and len(reader.coming) == len(chunks)
         if reader is None or not (same and all(np.array_equal(a.spans, b.spans) for a, b in zip(reader.coming, chunks, strict=True))):
@@ -304,6 +314,8 @@ class Feed:
 
 def _joined(spans: np.ndarray) -> np.ndarray:
     """Join ranges of rows that are neighbours; they are ascending."""
+    if not len(spans):
+        return spans
     apart = np.flatnonzero(spans[1:, 0] != spans[:-1, 1])
     return np.stack([spans[np.concatenate([[0], apart + 1]), 0], spans[np.concatenate([apart, [-1]]), 1]], 1)
 
@@ -311,3 +323,8 @@ def _joined(spans: np.ndarray) -> np.ndarray:
 def _stop_all(readers: list[ChunkReader]) -> None:
     for reader in readers:
         reader.stop()
+
+
+def even(total: int, size: int) -> np.ndarray:
+    """Return where batches of one size begin and end, (batches + 1,); the last one is smaller."""
+    return np.minimum(np.arange(-(-total // size) + 1) * size, total)

@@ -39,8 +39,9 @@ R = TypeVar("R")
 
 
 def gb(n: float) -> str:
-    """Write bytes for people: MB below a GB (10^9)."""
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"
+    """Write bytes for people, in kB, MB or GB (10^9)."""
+    unit, size = ("GB", 1e9) if n >= 1e9 else ("MB", 1e6) if n >= 1e6 else ("kB", 1e3)
+    return f"{n / size:.1f} {unit}"
 
 
 # --- what is there

@@ -16,10 +16,10 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from pci_core import pretrained
+from pci_core import distributed, pretrained
 from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
-from pci_core.baselines.compute import compute
+from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
@@ -31,6 +31,7 @@ from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
 from pci_core.painting import Painted, paint
+from pci_core.parallel import on_cluster
 from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
 from pci_core.recipe import Recipe
@@ -68,6 +69,9 @@ class Run:
         See `pci_core.device`.
     jobs : int
         Processes for work per field of view; -1 = all cores.
+    dask : str, optional
+        Address of a Dask scheduler, e.g. ``"tcp://10.0.0.1:8786"``, whose workers do the work per field of view and per cell
+        instead; see `pci_core.parallel.on_cluster`. They must see this run's folder and the images under the same paths.
     quiet : bool
         No progress bars and no printed lines.
 
@@ -90,10 +94,12 @@ class Run:
         device: str = "auto",
         precision: str = "auto",
         jobs: int = -1,
+        dask: str | None = None,
         quiet: bool = False,
     ) -> None:
         base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe)
         self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
+        self.folder = self.folder.resolve() if dask else self.folder  # workers start in another folder
         base = sources.located(base, data, self.folder / DATA_PLACE)
         changed = {k: v for k, v in (training or {}).items() if v is not None}
         if changed:
@@ -109,7 +115,9 @@ class Run:
         self.vgg16_weights = Path(vgg16_weights) if vgg16_weights else None
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
-        self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet
+        # several processes that work together speak with one voice
+        self.device, self.precision, self.jobs, self.dask = device, precision, jobs, dask
+        self.quiet = quiet or not distributed.world().is_first
         self.steps = Steps(self.folder / "steps")
 
     @property
@@ -129,7 +137,7 @@ class Run:
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
         return Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
-                   device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
+                   device=self.device, precision=self.precision, jobs=self.jobs, dask=self.dask, quiet=self.quiet)  # fmt: skip
 
     # --- steps
 
@@ -182,12 +190,14 @@ class Run:
                 sources.ready_cells(self.recipe, out, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             elif fields is not None:
-                build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
+                with on_cluster(self.dask, self.folder, _first_image(*fields), quiet=self.quiet):
+                    build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             else:
                 table, root = self.fields()
                 truth = pd.read_parquet(root / "truth.parquet")
-                build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
+                with on_cluster(self.dask, self.folder, _first_image(table, root), quiet=self.quiet):
+                    build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
 
         self.steps.make("cells", inputs, [out / CROPS, out / TABLE], make)
         self._check_unchanged("cells", out)
@@ -205,7 +215,7 @@ class Run:
         out = self.folder / "fields"
 
         def make() -> None:
-            with atomic_path(out, folder=True) as temporary:
+            with on_cluster(self.dask, self.folder, quiet=self.quiet), atomic_path(out, folder=True) as temporary:
                 simulate(self.recipe.source, temporary, jobs=self.jobs, progress=not self.quiet)
 
         inputs = {"recipe": self.recipe.section_hash("source"), "code": sources.CODE["simulate"]}
@@ -222,7 +232,7 @@ class Run:
         CheckpointError
             The file named holds an encoder alone, or is of other channels or another rescaling.
         """
-        given = choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet)
+        given = self._weights(kind, shipped=False)
         return pretrained.load_network(given, self.recipe) if given else load_model(self.train(kind) / WEIGHTS)[0]
 
     def train(self, kind: str = "pci") -> Path:
@@ -233,7 +243,7 @@ class Run:
         out = self.folder / "models" / f"{kind}{self.variant}"
         fixed: dict[str, Any] = {"name": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
         fixed["training"] = training_key(self.recipe.training)
-        start = choice.start_of(self.recipe, kind, progress=not self.quiet)
+        start = distributed.world().first_then_all(lambda: choice.start_of(self.recipe, kind, progress=not self.quiet))
         fixed |= {"start": state_hash(start)} if start else {}
         inputs = {**fixed, "epochs": self.recipe.training.epochs}
 
@@ -241,16 +251,13 @@ class Run:
             # named by what it is made from, so that a cut training is found again and never mixed with another
             cut = {**fixed, "precision": self.dtype}
             work = out.parent / f".training-{kind}-{content_hash(cut)[:12]}"
-            with self.steps.locked(work.name):  # the same with more epochs works in the same folder
-                with as_storage_error(work):
-                    work.mkdir(parents=True, exist_ok=True)
-                self._start_from_shorter(work, cut)
+            world = distributed.world()
+            with world.holding(lambda: self.steps.locked(work.name)):  # the same with more epochs works in the same folder
+                world.first(lambda: self._start_from_shorter(work, cut))
                 train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet, start=start)
-                with atomic_path(out, folder=True) as temporary:
-                    shutil.copytree(work, temporary, dirs_exist_ok=True)
-                shutil.rmtree(work)
+                world.first(lambda: _move(work, out))
 
-        self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make)
+        self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make, together=True)
         return out
 
     def features(self, names: str | Sequence[str] = LAYERS) -> dict[str, anndata.AnnData]:
@@ -285,12 +292,12 @@ class Run:
 
     def card(self, kind: str = "pci") -> dict[str, Any]:
         """Return what is known of the network of `model`: architecture, pairs, seconds, losses, hardware, versions."""
-        given = choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet)
+        given = self._weights(kind, shipped=False)
         return load_safetensors(given.path if given else self.train(kind) / WEIGHTS)[1]
 
     def losses(self, kind: str = "pci") -> pd.DataFrame:
         """Return the training curve, one row an epoch: train and held-out loss, pairs/s, share of waiting."""
-        if given := choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet):
+        if given := self._weights(kind, shipped=False):
             raise CheckpointError(
                 f"the training curve of {given.name} is not in its file. Leave it out (--scratch) for one of these cells."
             )
@@ -308,7 +315,7 @@ class Run:
 
     def _network_features(self, kind: str, pooling: str, paths: dict[str, Path]) -> None:
         spec = self.recipe.training
-        given = None if kind == "untrained" else choice.weights_of(self.recipe, kind, progress=not self.quiet)
+        given = None if kind == "untrained" else self._weights(kind)
         loaded = pretrained.load_fitting(given.path, given.name, self.recipe) if given else None  # told before any cell is made
         dataset = self.cells()
         path = given.path if given else None if kind == "untrained" else self.train(kind) / WEIGHTS
@@ -331,7 +338,7 @@ class Run:
             extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess, facts | {"weights_note": note or None},
                     pooling=pooling, device=self.device, precision=self.precision, quiet=self.quiet, prefix=kind)  # fmt: skip
 
-        self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind)
+        self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind, together=True)
 
     def _baseline_features(self, paths: dict[str, Path]) -> None:
         dataset, recipe = self.cells(), self.recipe
@@ -350,15 +357,24 @@ class Run:
         steps = {f"features/{p.stem}": (name, p) for name, p in paths.items()}
 
         def make(todo: list[str]) -> None:
-            made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
-                           device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
+            with on_cluster(self.dask if family in PER_CELL else None, self.folder, dataset.folder / CROPS, quiet=self.quiet):
+                made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
+                               device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
             for name, measured in made.items():
                 write_features(dataset, measured, paths[name], facts)
 
         self.steps.make_all({step: [p] for step, (_, p) in steps.items()}, inputs, make, family)
 
+    def _weights(self, kind: str, shipped: bool = True) -> pretrained.Weights | None:
+        def find() -> pretrained.Weights | None:  # may download them
+            return choice.weights_of(self.recipe, kind, shipped=shipped, progress=not self.quiet)
+
+        return distributed.world().first_then_all(find)
+
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
         """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same."""
+        with as_storage_error(work):
+            work.mkdir(parents=True, exist_ok=True)
         if (work / CHECKPOINT).exists():
             return
         best: tuple[int, Path] | None = None
@@ -384,6 +400,18 @@ class Run:
                     f"{folder / file} is not what this run wrote: it was changed by hand or by another program, and the features "
                     f"were made from the old one. Put it back, or delete {folder} and run 'pci cells' again."
                 )
+
+
+def _first_image(table: pd.DataFrame, root: Path) -> Path | None:
+    columns = [c for c in table if c == "path" or c.startswith("path_")]
+    name = next((str(v) for c in columns for v in table[c].head(1) if v), None)
+    return root / name if name else None
+
+
+def _move(work: Path, out: Path) -> None:
+    with atomic_path(out, folder=True) as temporary:
+        shutil.copytree(work, temporary, dirs_exist_ok=True)
+    shutil.rmtree(work)
 
 
 def _table_hash(table: pd.DataFrame, root: Path) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from pci_core.cells import CROPS, CellDataset
 from pci_core.errors import DatasetError, DeviceError, UnknownNameError
-from pci_core.feed import Feed
+from pci_core.feed import Feed, even
 from pci_core.pairs import PairSampler
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -68,7 +68,7 @@ def test_pairs_come_with_their_crops_whatever_the_sizes(make_cells: Callable[...
         start = int(rng.integers(0, -(-len(drawn[0]) // size)))
         for epoch, first in ((0, start), (1, 0)):
             then = drawn[1].chunks if epoch == 0 else ()
-            got = list(feed.pairs(drawn[epoch], size, first, then))
+            got = list(feed.pairs(drawn[epoch], even(len(drawn[epoch]), size), first, then))
             wanted = list(drawn[epoch].batches(size, first))
             assert len(got) == len(wanted)
             for (batch, crops), pairs in zip(got, wanted, strict=True):
@@ -93,17 +93,17 @@ def test_the_next_epoch_is_read_ahead(make_cells: Callable[..., CellDataset]) ->
     dataset = make_cells(images=6)
     sampler = PairSampler(dataset.starts)
     feed = Feed(dataset, CPU, "chunked", use="pairs", chunk=12)
-    list(feed.pairs(sampler.epoch(0, 0, 12), 4, then=sampler.chunks(0, 1, 12)))
+    list(feed.pairs(sampler.epoch(0, 0, 12), even(36, 4), then=sampler.chunks(0, 1, 12)))
     reader = feed._readers[0]
     deadline = time.monotonic() + 30
     while feed.rate.bytes < (36 + 24) * dataset.crops[0].nbytes and time.monotonic() < deadline:  # both buffers are full again
         time.sleep(0.001)
-    batches = feed.pairs(sampler.epoch(0, 1, 12), 4)
+    batches = feed.pairs(sampler.epoch(0, 1, 12), even(36, 4))
     next(batches)
     assert feed._readers == [reader]
-    batches.close()  # type: ignore[attr-defined]
-    list(feed.pairs(sampler.epoch(0, 0, 12), 4, then=sampler.chunks(0, 1, 12)))
-    (_, crops), *_ = feed.pairs(other := sampler.epoch(5, 0, 12), 4)  # something else than was announced
+    batches.close()
+    list(feed.pairs(sampler.epoch(0, 0, 12), even(36, 4), then=sampler.chunks(0, 1, 12)))
+    (_, crops), *_ = feed.pairs(other := sampler.epoch(5, 0, 12), even(len(other), 4))  # something else than was announced
     np.testing.assert_array_equal(crops[:4].numpy(), dataset.crops[other.source[:4].numpy()])
 
 
@@ -111,12 +111,12 @@ def test_no_thread_is_left_when_the_consumer_stops(make_cells: Callable[..., Cel
     dataset = make_cells(images=6)
     pairs = PairSampler(dataset.starts).epoch(0, 0, 6)
     feed = Feed(dataset, CPU, "chunked", use="pairs", chunk=6)
-    for batch, _ in feed.pairs(pairs, 4):
+    for batch, _ in feed.pairs(pairs, even(len(pairs), 4)):
         assert len(batch) == 4
         break
     gc.collect()
     assert not threads()
-    list(feed.pairs(pairs, 4, then=pairs.chunks))  # a training that fails between two epochs closes nothing
+    list(feed.pairs(pairs, even(len(pairs), 4), then=pairs.chunks))  # a training that fails between two epochs closes nothing
     ahead = threads()
     assert len(ahead) == 1
     del feed
@@ -138,7 +138,7 @@ def test_a_file_that_changes_under_a_training_is_an_error(make_cells: Callable[.
                 handle.seek(1000)
                 handle.write(b"other")
         with pytest.raises(DatasetError, match="was written to after it was opened|ends early at cell"):
-            list(feed.pairs(pairs, 4))
+            list(feed.pairs(pairs, even(len(pairs), 4)))
         assert not threads()
 
 
@@ -159,7 +159,7 @@ def test_what_fits_decides_the_mode(make_cells: Callable[..., CellDataset], monk
         assert feed.mode == mode and feed.told.startswith(f"{mode} (")
     assert "128 cells" not in feed.told and feed.chunk is None
     feed = Feed(dataset, CUDA, use="pairs")
-    assert feed.chunk == 16 and feed.told == "chunked (16 cells a chunk; 0.1 MB of crops, 0.1 MB of memory free)"  # an eighth
+    assert feed.chunk == 16 and feed.told == "chunked (16 cells a chunk; 65.5 kB of crops, 98.3 kB of memory free)"  # an eighth
     assert Feed(dataset, CUDA, use="pairs", reserve=int(1.2 * size)).chunk == int(0.3 * size) // 4 // dataset.crops[0].nbytes
     assert Feed(dataset, CUDA, use="pairs", share=0.25, chunk=5).chunk == 5
     feed = Feed(dataset, CUDA, use="pairs", chunk=100)  # of a checkpoint made where there was more memory
@@ -203,9 +203,9 @@ def test_waiting_is_counted(make_cells: Callable[..., CellDataset], monkeypatch:
     pairs = PairSampler(dataset.starts).epoch(0, 0, 6)
     for mode in ("chunked", "streamed"):
         feed = Feed(dataset, CPU, mode, use="pairs", chunk=6)
-        list(feed.pairs(pairs, 6))  # four reads of 50 ms, and nothing else to do
+        list(feed.pairs(pairs, even(len(pairs), 6)))  # four reads of 50 ms, and nothing else to do
         assert feed.waited >= 0.15
-        for _ in (feed := Feed(dataset, CPU, mode, use="pairs", chunk=6)).pairs(pairs, 6):
+        for _ in (feed := Feed(dataset, CPU, mode, use="pairs", chunk=6)).pairs(pairs, even(24, 6)):
             time.sleep(0.15)  # the next read is over by then
         assert feed.waited < 0.15  # of the first read alone, which nothing can hide
     assert Feed(dataset, CPU, "resident").waited == 0

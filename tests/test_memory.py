@@ -57,6 +57,10 @@ def test_this_machine_has_memory() -> None:
     assert 1e6 < available(CPU) < 1e15
 
 
+def test_sizes_are_written_for_people() -> None:
+    assert [memory.gb(n) for n in (0, 65_536, 2_500_000, 140e9)] == ["0.0 kB", "65.5 kB", "2.5 MB", "140.0 GB"]
+
+
 def test_a_need_and_the_batch_that_fits() -> None:
     need = Need(1000, 10)
     assert need.batch(5) == 1050 and need.largest(1050) == 5 and need.largest(1049) == 4 and need.largest(900) == 0

@@ -153,7 +153,7 @@ def test_a_slow_disk_is_told_in_the_run(
     train(dataset, recipe, tmp_path / "m", device="cpu", precision="float32")
     said = "".join(capsys.readouterr())
     assert said.count("The disk is slower than the work") == 1
-    assert "crops streamed (0.1 MB of crops, " in said
+    assert "crops streamed (46.1 kB of crops, " in said
     fit(dataset, recipe, tmp_path / "quiet")
     assert capsys.readouterr().out == ""
 
