@@ -96,7 +96,8 @@ def main() -> None:
         device = devices.choose_device(options.device)
         settings = {k: v for k, v in vars(options).items() if k not in ("worker", "out", "quick")}
         where = environment(device, devices.choose_precision(device, options.precision))
-        write_result("distributed" if device.type == "cpu" else "distributed_gpu", {"environment": where, **settings, "runs": runs, "summary": summary})
+        name = "distributed" if device.type == "cpu" else "distributed_gpu"
+        write_result(name, {"environment": where, **settings, "runs": runs, "summary": summary})
 
 
 if __name__ == "__main__":
