@@ -5,7 +5,7 @@
 The product's own training, started by torchrun. On the CPU the cores are divided among the processes, so both use the whole
 machine and twice as fast is not to be had: the row shows what sharing costs. On GPUs (--device cuda) each process has one, and one process
 alone has one. Both take their pairs from the same shards, so the losses differ by rounding alone. One process and several run in turn.
-Writes benchmarks/results/distributed.json; with --quick only prints.
+Writes benchmarks/results/distributed.json, on GPUs distributed_gpu.json; with --quick only prints.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def main() -> None:
         device = devices.choose_device(options.device)
         settings = {k: v for k, v in vars(options).items() if k not in ("worker", "out", "quick")}
         where = environment(device, devices.choose_precision(device, options.precision))
-        write_result("distributed", {"environment": where, **settings, "runs": runs, "summary": summary})
+        name = "distributed" if device.type == "cpu" else "distributed_gpu"
+        write_result(name, {"environment": where, **settings, "runs": runs, "summary": summary})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import pci_core
 from pci_core import cli_data, cli_init, cli_weights, distributed
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
+    CompileOption,
+    CropsOption,
     DaskOption,
     DataOption,
     DeviceOption,
@@ -109,6 +111,8 @@ def train(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile: CompileOption = "auto",
+    crops: CropsOption = "auto",
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
@@ -120,8 +124,19 @@ def train(
     from pci_core.run import Run
 
     training = training_keys(seed, epochs, width, start=start)
-    folder = Run(recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
-    print(f"{folder}: weights, losses and TensorBoard log")
+    run = Run(
+        recipe,
+        runs,
+        data=data,
+        device=device,
+        precision=precision,
+        compile=compile,
+        crops=crops,
+        training=training,
+        jobs=jobs,
+        quiet=quiet,
+    )
+    print(f"{run.train(model)}: weights, losses and TensorBoard log")
 
 
 @app.command()
@@ -142,6 +157,8 @@ def features(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile: CompileOption = "auto",
+    crops: CropsOption = "auto",
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
@@ -161,6 +178,8 @@ def features(
         data=data,
         device=device,
         precision=precision,
+        compile=compile,
+        crops=crops,
         training=training,
         jobs=jobs,
         dask=dask,

@@ -21,12 +21,14 @@ from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, state_hash, training_key
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
-from pci_core.device import choose_device, choose_precision
+from pci_core.device import choose_device, choose_precision, compile_mode
 from pci_core.errors import CheckpointError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
+from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
@@ -37,7 +39,7 @@ from pci_core.pretrained.fit import scale_note
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
 from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
-from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, state_hash, train, training_key
+from pci_core.train import load_model, train
 from pci_core.weights import load_safetensors
 
 DATA_PLACE = "data_folder.txt"  # in a run's folder: where the files lay that its cells were made from
@@ -65,8 +67,10 @@ class Run:
         trained on all. What is made of them is kept beside, under a name that says so.
     vgg16_weights : path-like, optional
         VGG16 weights to use instead of torch's public ImageNet file.
-    device, precision : str
+    device, precision, compile : str
         See `pci_core.device`.
+    crops : str
+        Where crops wait for training and extraction, see `pci_core.feed`.
     jobs : int
         Processes for work per field of view; -1 = all cores.
     dask : str, optional
@@ -93,6 +97,8 @@ class Run:
         vgg16_weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
+        compile: str = "auto",
+        crops: str = "auto",
         jobs: int = -1,
         dask: str | None = None,
         quiet: bool = False,
@@ -116,7 +122,11 @@ class Run:
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
         # several processes that work together speak with one voice
+        compile_mode(choose_device(device), compile)
+        if crops not in MODES:
+            raise unknown_name("way to hold crops", crops, MODES)
         self.device, self.precision, self.jobs, self.dask = device, precision, jobs, dask
+        self.compile, self.crops = compile, crops
         self.quiet = quiet or not distributed.world().is_first
         self.steps = Steps(self.folder / "steps")
 
@@ -137,7 +147,8 @@ class Run:
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
         return Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
-                   device=self.device, precision=self.precision, jobs=self.jobs, dask=self.dask, quiet=self.quiet)  # fmt: skip
+                   device=self.device, precision=self.precision, compile=self.compile, crops=self.crops, jobs=self.jobs, dask=self.dask,
+                   quiet=self.quiet)  # fmt: skip
 
     # --- steps
 
@@ -254,7 +265,8 @@ class Run:
             world = distributed.world()
             with world.holding(lambda: self.steps.locked(work.name)):  # the same with more epochs works in the same folder
                 world.first(lambda: self._start_from_shorter(work, cut))
-                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet, start=start)
+                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, data=self.crops,
+                      compile=self.compile, quiet=self.quiet, start=start)  # fmt: skip
                 world.first(lambda: _move(work, out))
 
         self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make, together=True)
@@ -327,6 +339,7 @@ class Run:
         inputs = {**facts, "dataset": dataset.sha256, "pooling": pooling, "preprocess": asdict(self.recipe.preprocess)}
         inputs |= {"converted": given.converted} if given and given.converted else {}
         inputs |= {"precision": self.precision} if self.precision != "auto" else {}
+        inputs |= {"compile": self.compile} if self.compile in ("on", "graphs") else {}
         steps = {f"features/{p.stem}": (layer, p) for layer, p in paths.items()}
 
         def make(todo: list[str]) -> None:
@@ -336,7 +349,8 @@ class Run:
             if note and not self.quiet:
                 print(f"Note: {note}")
             extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess, facts | {"weights_note": note or None},
-                    pooling=pooling, device=self.device, precision=self.precision, quiet=self.quiet, prefix=kind)  # fmt: skip
+                    pooling=pooling, device=self.device, precision=self.precision, data=self.crops, compile=self.compile,
+                    quiet=self.quiet, prefix=kind)  # fmt: skip
 
         self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind, together=True)
 
