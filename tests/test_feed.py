@@ -243,3 +243,26 @@ def test_memory_stays_flat_in_chunks(make_cells: Callable[..., CellDataset]) -> 
         grown[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     # KiB: two buffers of 1.6 MB, a few batches of 0.25 MB and the code that is loaded on the way; 9 MB when this was written
     assert grown["chunked"] < 16 * 1024 < 32 * 1024 <= grown["resident"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_on_a_gpu_all_modes_give_the_same(make_cells: Callable[..., CellDataset], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_cells(images=30, cells=20, side=32, dtype=dtype)
+    monkeypatch.setattr("pci_core.chunks.BLOCK", 7 * dataset.crops[0].nbytes)  # many copies a chunk
+    sampler = PairSampler(dataset.starts, device=CUDA)
+    work = torch.randn(2048, 2048, device=CUDA)
+    for mode in ("resident", "chunked", "streamed"):
+        feed = Feed(dataset, CUDA, mode, use="pairs", chunk=60)
+        for epoch in range(3):
+            pairs = sampler.epoch(0, epoch, 60)
+            got = []
+            for batch, crops in feed.pairs(pairs, even(len(pairs), 16), then=sampler.chunks(0, epoch + 1, 60) if epoch < 2 else ()):
+                for _ in range(20):  # the device stays behind: a buffer that is overwritten too early would show
+                    work = torch.tanh(work @ work)
+                got.append((torch.cat([batch.source, batch.target]), crops))
+            for rows, crops in got:
+                np.testing.assert_array_equal(crops.cpu().numpy(), dataset.crops[rows.cpu().numpy()])
+        torch.cuda.synchronize()
+        assert 0 <= feed.waited < 60
+    assert not threads()
