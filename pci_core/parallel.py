@@ -171,7 +171,7 @@ class _Cluster:
         token, content = folder / f".cluster-{secrets.token_hex(8)}", secrets.token_hex(8)
         write_text(token, content)
         try:
-            answers = self.client.run(_probe, str(token), content, str(reads) if reads else None, on_error="return")
+            answers = self.client.run(_probe, str(token), content, str(reads) if reads else None, _SEE_SECONDS, on_error="return")
         finally:
             token.unlink(missing_ok=True)
         blind = {w: str(a) for w, a in answers.items() if a}
@@ -239,11 +239,11 @@ def _one_at_a_time(function: Callable[..., T], *task: Any) -> T:
         return function(*task)
 
 
-def _probe(token: str, content: str, reads: str | None) -> str:
+def _probe(token: str, content: str, reads: str | None, wait: float) -> str:
     """Run on a worker: return what is wrong with its view of the files, or nothing."""
     import pci_core.recipe  # noqa: F401  # fails where the package is there in name only
 
-    until = time.monotonic() + _SEE_SECONDS
+    until = time.monotonic() + wait
     while True:
         try:
             seen = Path(token).read_text(encoding="utf-8") == content
