@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,11 @@ from typing import Annotated
 import typer
 
 import pci_core
-from pci_core import cli_data, cli_init, cli_weights
+from pci_core import cli_data, cli_init, cli_weights, distributed
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
+    CompileOption,
+    CropsOption,
     DaskOption,
     DataOption,
     DeviceOption,
@@ -29,7 +32,8 @@ from pci_core.cli_options import (
     WidthOption,
     training_keys,
 )
-from pci_core.errors import PCIError
+from pci_core.distributed import World
+from pci_core.errors import DistributedError, PCIError
 
 app = typer.Typer(
     name="pci",
@@ -45,11 +49,21 @@ app.add_typer(cli_data.app, name="data")
 app.command()(cli_init.init)
 
 
+STOPPED = "pci: stopped; what was made so far is kept, run the same command to go on"
+TOGETHER = ("cells", "train", "features")  # what several processes, started by torchrun, can do
+
+
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _version(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False
+) -> None:
     if version:
         print(f"pci_core {pci_core.__version__}")
         raise typer.Exit()
+    if distributed.is_started_together() and context.invoked_subcommand not in TOGETHER:
+        raise DistributedError(
+            f"'pci {context.invoked_subcommand}' runs in one process; several can do {', '.join(TOGETHER)}. Start it without torchrun."
+        )
 
 
 @app.command("recipes")
@@ -97,6 +111,8 @@ def train(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile: CompileOption = "auto",
+    crops: CropsOption = "auto",
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
@@ -108,8 +124,19 @@ def train(
     from pci_core.run import Run
 
     training = training_keys(seed, epochs, width, start=start)
-    folder = Run(recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
-    print(f"{folder}: weights, losses and TensorBoard log")
+    run = Run(
+        recipe,
+        runs,
+        data=data,
+        device=device,
+        precision=precision,
+        compile=compile,
+        crops=crops,
+        training=training,
+        jobs=jobs,
+        quiet=quiet,
+    )
+    print(f"{run.train(model)}: weights, losses and TensorBoard log")
 
 
 @app.command()
@@ -130,6 +157,8 @@ def features(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile: CompileOption = "auto",
+    crops: CropsOption = "auto",
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
@@ -149,6 +178,8 @@ def features(
         data=data,
         device=device,
         precision=precision,
+        compile=compile,
+        crops=crops,
         training=training,
         jobs=jobs,
         dask=dask,
@@ -270,14 +301,36 @@ def book(
 def main() -> None:
     """Run the command line and turn our own errors into one line and exit status 1."""
     try:
-        app()
+        if distributed.is_started_together():
+            _run_together(distributed.world())
+        else:
+            app()
     except PCIError as error:
         print(f"pci: {error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as error:
         if error.code == 130:  # typer's way to tell of Ctrl-C
-            print("pci: stopped; what was made so far is kept, run the same command to go on", file=sys.stderr)
+            print(STOPPED, file=sys.stderr)
         raise
+
+
+def _run_together(world: World) -> None:
+    """Run the command line as one of several processes: the first speaks, and an error in one ends all."""
+    if not world.is_first:
+        sys.stdout = open(os.devnull, "w")  # until the process ends  # noqa: SIM115
+    try:
+        with world.guard():
+            app()
+    except PCIError as error:
+        world.report(error)
+        world.abandon()
+    except SystemExit as error:
+        if not error.code:
+            world.close()
+            raise
+        if world.is_first and error.code == 130:
+            print(STOPPED, file=sys.stderr)
+        world.abandon(int(error.code))
 
 
 if __name__ == "__main__":

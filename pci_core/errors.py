@@ -82,6 +82,18 @@ class DeviceError(PCIError):
     """A device or precision that this machine does not have."""
 
 
+class DistributedError(PCIError):
+    """Processes that work together: one is gone or stopped, they cannot meet, or differ in code or data.
+
+    Attributes
+    ----------
+    told : bool
+        The process where it began tells of it; the others need not repeat it.
+    """
+
+    told = False
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a `name` that is not among the `known` ones, with the nearest first.
 

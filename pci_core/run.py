@@ -16,7 +16,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from pci_core import pretrained
+from pci_core import distributed, pretrained
 from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import PER_CELL, compute
@@ -24,9 +24,10 @@ from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
-from pci_core.device import choose_device, choose_precision
+from pci_core.device import choose_device, choose_precision, compile_mode
 from pci_core.errors import CheckpointError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
+from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
@@ -65,8 +66,10 @@ class Run:
         trained on all. What is made of them is kept beside, under a name that says so.
     vgg16_weights : path-like, optional
         VGG16 weights to use instead of torch's public ImageNet file.
-    device, precision : str
+    device, precision, compile : str
         See `pci_core.device`.
+    crops : str
+        Where crops wait for training and extraction, see `pci_core.feed`.
     jobs : int
         Processes for work per field of view; -1 = all cores.
     dask : str, optional
@@ -93,6 +96,8 @@ class Run:
         vgg16_weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
+        compile: str = "auto",
+        crops: str = "auto",
         jobs: int = -1,
         dask: str | None = None,
         quiet: bool = False,
@@ -115,7 +120,13 @@ class Run:
         self.vgg16_weights = Path(vgg16_weights) if vgg16_weights else None
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
-        self.device, self.precision, self.jobs, self.dask, self.quiet = device, precision, jobs, dask, quiet
+        # several processes that work together speak with one voice
+        compile_mode(choose_device(device), compile)
+        if crops not in MODES:
+            raise unknown_name("way to hold crops", crops, MODES)
+        self.device, self.precision, self.jobs, self.dask = device, precision, jobs, dask
+        self.compile, self.crops = compile, crops
+        self.quiet = quiet or not distributed.world().is_first
         self.steps = Steps(self.folder / "steps")
 
     @property
@@ -135,7 +146,8 @@ class Run:
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
         return Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
-                   device=self.device, precision=self.precision, jobs=self.jobs, dask=self.dask, quiet=self.quiet)  # fmt: skip
+                   device=self.device, precision=self.precision, compile=self.compile, crops=self.crops, jobs=self.jobs, dask=self.dask,
+                   quiet=self.quiet)  # fmt: skip
 
     # --- steps
 
@@ -230,7 +242,7 @@ class Run:
         CheckpointError
             The file named holds an encoder alone, or is of other channels or another rescaling.
         """
-        given = choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet)
+        given = self._weights(kind, shipped=False)
         return pretrained.load_network(given, self.recipe) if given else load_model(self.train(kind) / WEIGHTS)[0]
 
     def train(self, kind: str = "pci") -> Path:
@@ -241,7 +253,7 @@ class Run:
         out = self.folder / "models" / f"{kind}{self.variant}"
         fixed: dict[str, Any] = {"name": kind, "dataset": dataset.sha256, "preprocess": asdict(self.recipe.preprocess)}
         fixed["training"] = training_key(self.recipe.training)
-        start = choice.start_of(self.recipe, kind, progress=not self.quiet)
+        start = distributed.world().first_then_all(lambda: choice.start_of(self.recipe, kind, progress=not self.quiet))
         fixed |= {"start": state_hash(start)} if start else {}
         inputs = {**fixed, "epochs": self.recipe.training.epochs}
 
@@ -249,16 +261,14 @@ class Run:
             # named by what it is made from, so that a cut training is found again and never mixed with another
             cut = {**fixed, "precision": self.dtype}
             work = out.parent / f".training-{kind}-{content_hash(cut)[:12]}"
-            with self.steps.locked(work.name):  # the same with more epochs works in the same folder
-                with as_storage_error(work):
-                    work.mkdir(parents=True, exist_ok=True)
-                self._start_from_shorter(work, cut)
-                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet, start=start)
-                with atomic_path(out, folder=True) as temporary:
-                    shutil.copytree(work, temporary, dirs_exist_ok=True)
-                shutil.rmtree(work)
+            world = distributed.world()
+            with world.holding(lambda: self.steps.locked(work.name)):  # the same with more epochs works in the same folder
+                world.first(lambda: self._start_from_shorter(work, cut))
+                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, data=self.crops,
+                      compile=self.compile, quiet=self.quiet, start=start)  # fmt: skip
+                world.first(lambda: _move(work, out))
 
-        self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make)
+        self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make, together=True)
         return out
 
     def features(self, names: str | Sequence[str] = LAYERS) -> dict[str, anndata.AnnData]:
@@ -293,12 +303,12 @@ class Run:
 
     def card(self, kind: str = "pci") -> dict[str, Any]:
         """Return what is known of the network of `model`: architecture, pairs, seconds, losses, hardware, versions."""
-        given = choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet)
+        given = self._weights(kind, shipped=False)
         return load_safetensors(given.path if given else self.train(kind) / WEIGHTS)[1]
 
     def losses(self, kind: str = "pci") -> pd.DataFrame:
         """Return the training curve, one row an epoch: train and held-out loss, pairs/s, share of waiting."""
-        if given := choice.weights_of(self.recipe, kind, shipped=False, progress=not self.quiet):
+        if given := self._weights(kind, shipped=False):
             raise CheckpointError(
                 f"the training curve of {given.name} is not in its file. Leave it out (--scratch) for one of these cells."
             )
@@ -316,7 +326,7 @@ class Run:
 
     def _network_features(self, kind: str, pooling: str, paths: dict[str, Path]) -> None:
         spec = self.recipe.training
-        given = None if kind == "untrained" else choice.weights_of(self.recipe, kind, progress=not self.quiet)
+        given = None if kind == "untrained" else self._weights(kind)
         loaded = pretrained.load_fitting(given.path, given.name, self.recipe) if given else None  # told before any cell is made
         dataset = self.cells()
         path = given.path if given else None if kind == "untrained" else self.train(kind) / WEIGHTS
@@ -328,6 +338,7 @@ class Run:
         inputs = {**facts, "dataset": dataset.sha256, "pooling": pooling, "preprocess": asdict(self.recipe.preprocess)}
         inputs |= {"converted": given.converted} if given and given.converted else {}
         inputs |= {"precision": self.precision} if self.precision != "auto" else {}
+        inputs |= {"compile": self.compile} if self.compile in ("on", "graphs") else {}
         steps = {f"features/{p.stem}": (layer, p) for layer, p in paths.items()}
 
         def make(todo: list[str]) -> None:
@@ -337,9 +348,10 @@ class Run:
             if note and not self.quiet:
                 print(f"Note: {note}")
             extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess, facts | {"weights_note": note or None},
-                    pooling=pooling, device=self.device, precision=self.precision, quiet=self.quiet, prefix=kind)  # fmt: skip
+                    pooling=pooling, device=self.device, precision=self.precision, data=self.crops, compile=self.compile,
+                    quiet=self.quiet, prefix=kind)  # fmt: skip
 
-        self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind)
+        self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind, together=True)
 
     def _baseline_features(self, paths: dict[str, Path]) -> None:
         dataset, recipe = self.cells(), self.recipe
@@ -366,8 +378,16 @@ class Run:
 
         self.steps.make_all({step: [p] for step, (_, p) in steps.items()}, inputs, make, family)
 
+    def _weights(self, kind: str, shipped: bool = True) -> pretrained.Weights | None:
+        def find() -> pretrained.Weights | None:  # may download them
+            return choice.weights_of(self.recipe, kind, shipped=shipped, progress=not self.quiet)
+
+        return distributed.world().first_then_all(find)
+
     def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
         """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same."""
+        with as_storage_error(work):
+            work.mkdir(parents=True, exist_ok=True)
         if (work / CHECKPOINT).exists():
             return
         best: tuple[int, Path] | None = None
@@ -399,6 +419,12 @@ def _first_image(table: pd.DataFrame, root: Path) -> Path | None:
     columns = [c for c in table if c == "path" or c.startswith("path_")]
     name = next((str(v) for c in columns for v in table[c].head(1) if v), None)
     return root / name if name else None
+
+
+def _move(work: Path, out: Path) -> None:
+    with atomic_path(out, folder=True) as temporary:
+        shutil.copytree(work, temporary, dirs_exist_ok=True)
+    shutil.rmtree(work)
 
 
 def _table_hash(table: pd.DataFrame, root: Path) -> str:

@@ -6,6 +6,8 @@ what compiles the step sees all of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from pci_core import device as devices
 from pci_core.model import Model
 from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Preprocess
+from pci_core.synchronised import loss_of_all
 
 
 def prepare(raw: Tensor, flips: Tensor, spec: Preprocess, n_protein: int) -> tuple[Tensor, Tensor]:
@@ -53,23 +56,80 @@ class TrainingStep:
     device : torch.device
     dtype : torch.dtype
         What products are computed in.
+    processes : int
+        How many train together, each calling this with its part of the batch, see `pci_core.synchronised`.
     """
 
-    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, spec: Preprocess, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: Model,
+        optimizer: torch.optim.Optimizer,
+        spec: Preprocess,
+        device: torch.device,
+        dtype: torch.dtype,
+        processes: int = 1,
+    ) -> None:
         self.model, self.optimizer, self.spec, self.device, self.dtype = model, optimizer, spec, device, dtype
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.processes = processes
+        self._loss: Callable[[Tensor, Tensor], Tensor] = loss_of_all(model, device) if processes > 1 else model.loss
+        self._compiled, self._size = self.losses, 0
+
+    def compile(self, mode: str, raw: Tensor) -> str:
+        """Compile forward and backward for batches of one size; other sizes go on as they are.
+
+        Parameters
+        ----------
+        mode : str
+            See `pci_core.device.compile_mode`.
+        raw : Tensor
+            Crops of a batch of that size, (2 N, C, H, W) on the device; any values. Nothing is learnt from them.
+
+        Returns
+        -------
+        str
+            What to print, see `pci_core.device.warm_up`.
+        """
+        if self.processes > 1:
+            return f"{devices.NOT_COMPILED}: that was never tried with several processes"
+        flips = torch.zeros(len(raw) // 2, 4, dtype=torch.bool, device=self.device)
+        kept = {name: value.clone() for name, value in self.model.named_buffers()}
+        self._compiled, self._size = torch.compile(self.losses, mode=mode, dynamic=False), len(flips)
+        self.model.train()
+        told = devices.warm_up(lambda: self._trained(raw, flips).mean().backward())
+        if told.startswith(devices.NOT_COMPILED):
+            self._compiled, self._size = self.losses, 0
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, value in self.model.named_buffers():
+                value.copy_(kept[name])
+        return told
 
     def losses(self, raw: Tensor, flips: Tensor) -> Tensor:
         """Return the loss of each pair, (N,) float32, see `prepare` for the arguments."""
+        return self._losses(raw, flips, self.model.loss)
+
+    def _losses(self, raw: Tensor, flips: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         source, target = prepare(raw, flips, self.spec, self.model.architecture["n_protein"])
         with devices.autocast(self.device, self.dtype):
-            return self.model.loss(source, target)
+            return loss(source, target)
 
-    def __call__(self, raw: Tensor, flips: Tensor) -> Tensor:
-        """Train on one batch; return the sum of its losses, on the device (reading it makes a GPU wait)."""
-        each = self.losses(raw, flips)
+    def _trained(self, raw: Tensor, flips: Tensor) -> Tensor:
+        if len(flips) != self._size:
+            return self._losses(raw, flips, self._loss)
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._compiled(raw, flips)
+
+    def __call__(self, raw: Tensor, flips: Tensor, pairs: int | None = None) -> Tensor:
+        """Train on one batch, or on this process' part of one of `pairs` pairs (it may be empty).
+
+        Returns the sum of the losses of the pairs given here, on the device (reading it makes a GPU wait).
+        """
+        each = self._trained(raw, flips)
+        # the mean over the whole batch; gradients are averaged over processes, so each gives `processes` times its part
+        mean = each.mean() if self.processes == 1 or pairs is None else each.sum() * (self.processes / pairs)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(each.mean()).backward()
+        self.scaler.scale(mean).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return each.detach().sum()

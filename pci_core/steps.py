@@ -1,7 +1,8 @@
 """Steps of a run: each made once, kept with the hash of what it was made from, and reused.
 
 A step is skipped while its inputs are unchanged and made again when they are not. Two processes that
-want the same step wait for one another.
+want the same step wait for one another. Where several processes work together (see `pci_core.distributed`), the first
+decides and makes the steps, and the others wait; some steps all make together.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from pci_core import distributed
 from pci_core.storage import content_hash, locked, sweep_temporaries, write_json
 
 
@@ -32,12 +34,17 @@ class Steps:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def make(self, name: str, inputs: Mapping[str, Any], files: list[Path], work: Callable[[], None]) -> None:
-        """Do the work of a step unless it was done with the same inputs and its files are there."""
-        self.make_all({name: files}, inputs, lambda _: work(), name)
+    def make(self, name: str, inputs: Mapping[str, Any], files: list[Path], work: Callable[[], None], together: bool = False) -> None:
+        """Do the work of a step unless it was done with the same inputs and its files are there, see `make_all`."""
+        self.make_all({name: files}, inputs, lambda _: work(), name, together)
 
     def make_all(
-        self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any], work: Callable[[list[str]], None], lock: str | None = None
+        self,
+        steps: Mapping[str, list[Path]],
+        inputs: Mapping[str, Any],
+        work: Callable[[list[str]], None],
+        lock: str | None = None,
+        together: bool = False,
     ) -> None:
         """Make several steps in one pass: `work` gets the names of those that are not there yet.
 
@@ -51,20 +58,22 @@ class Steps:
             Called at most once, with the names to make.
         lock : str, optional
             Name of the lock; by default that of the first step.
+        together : bool
+            All processes of the world do the work, not the first alone; the first holds the lock and notes what was made.
         """
-        if not self._missing(steps, inputs):
+        world = distributed.world()
+        if world.size > 1 and not together:
+            world.first(lambda: self.make_all(steps, inputs, work, lock))
             return
-        with self.locked(lock or next(iter(steps))):
-            todo = self._missing(steps, inputs)  # another process may have made them while we waited
+        if not world.first(lambda: self._missing(steps, inputs)):
+            return
+        with world.holding(lambda: self.locked(lock or next(iter(steps)))):
+            todo = world.first(lambda: self._missing(steps, inputs))  # another process may have made them while we waited
             if todo:
-                first = steps[todo[0]][0]
-                for folder in (first.parent, first.parent.parent):  # a step's output is a file, or a folder of files
-                    for path in sweep_temporaries(folder):
-                        print(f"removed what a killed process left: {path}", file=sys.stderr)
+                world.first(lambda: _sweep(steps[todo[0]][0]))
                 work(todo)
                 give_back_memory()
-                for name in todo:
-                    self._stamp(name, inputs, steps[name])
+                world.first(lambda: self._note(todo, inputs, steps))
 
     def locked(self, name: str) -> AbstractContextManager[None]:
         """Hold the lock of a step."""
@@ -85,10 +94,20 @@ class Steps:
     def _missing(self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any]) -> list[str]:
         return [name for name, files in steps.items() if not self.is_made(name, inputs, files)]
 
+    def _note(self, names: list[str], inputs: Mapping[str, Any], steps: Mapping[str, list[Path]]) -> None:
+        for name in names:
+            self._stamp(name, inputs, steps[name])
+
     def _stamp(self, name: str, inputs: Mapping[str, Any], files: list[Path]) -> None:
         seen = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(self.folder / f"{name}.json", {"made_from": content_hash(inputs), "inputs": inputs, "files": seen, "made": made})
+
+
+def _sweep(output: Path) -> None:
+    for folder in (output.parent, output.parent.parent):  # a step's output is a file, or a folder of files
+        for path in sweep_temporaries(folder):
+            print(f"removed what a killed process left: {path}", file=sys.stderr)
 
 
 def give_back_memory() -> None:

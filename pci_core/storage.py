@@ -65,7 +65,7 @@ def atomic_path(path: str | os.PathLike[str], folder: bool = False) -> Iterator[
         Where the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_MARK}{socket.gethostname()}-{os.getpid()}-{path.name}")
+    temporary = temporary_path(path)
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -86,6 +86,11 @@ def atomic_path(path: str | os.PathLike[str], folder: bool = False) -> Iterator[
                 os.replace(temporary, path)
         finally:
             _remove(temporary)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the name beside `path` that this process writes under; `sweep_temporaries` finds it when the process is gone."""
+    return path.with_name(f"{_MARK}{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 
 def _remove(path: Path) -> None:

@@ -4,11 +4,15 @@ Lu et al. 2019, "Datasets, Preprocessing, and Training": 30 epochs of Adam at 1e
 cell is a source once; source and target are flipped independently. From the authors' code: beta1
 0.5, batches of 64. A run that is cut at any moment resumes from its last checkpoint and ends with
 the same weights as an uncut one (bit for bit on the CPU in float32).
+
+Several processes (see `pci_core.distributed`) share every batch: each takes the pairs of its shards, gradients are averaged,
+BatchNorm takes its statistics over the whole batch. The losses are those of one process with as many shards, within rounding.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -20,22 +24,29 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from tqdm.auto import tqdm
 
 import pci_core
 from pci_core import device as devices
+from pci_core import distributed, memory
 from pci_core.cells import CellDataset
-from pci_core.errors import CheckpointError
+from pci_core.delivery import Delivery
+from pci_core.distributed import World
+from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
 from pci_core.recipe import Recipe, Training
+from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
 from pci_core.storage import atomic_path, write_text
+from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
 HELD_OUT_PAIRS = 2048  # enough for a standard error near 2 % of the loss; costs seconds an epoch
+TALK = 20  # steps between two looks at the loss; several processes add up theirs and decide on a checkpoint then
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,8 @@ class Trained:
     waited: float
 
 
+@distributed.together
+@memory.told_when_out("training", "[training] batch_size")
 def train(
     dataset: CellDataset,
     recipe: Recipe,
@@ -58,9 +71,12 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     data: str = "auto",
+    chunk: int | None = None,
+    compile: str = "auto",
     quiet: bool = False,
     checkpoint_seconds: float = 60.0,
     start: dict[str, torch.Tensor] | None = None,
+    shards: int | None = None,
 ) -> Trained:
     """Train a network on a dataset, or go on where an earlier call was cut.
 
@@ -74,16 +90,22 @@ def train(
         Folder for ``checkpoint.pt``, ``losses.csv``, ``tensorboard/`` and, at the end, ``weights.safetensors``.
     kind : str
         ``"pci"`` or ``"autoencoder"``.
-    device, precision : str
+    device, precision, compile : str
         See `pci_core.device`.
     data : str
-        ``"auto"``, ``"resident"`` or ``"streamed"``, see `pci_core.feed`.
+        ``"auto"``, ``"resident"``, ``"chunked"`` or ``"streamed"``, see `pci_core.feed`.
+    chunk : int, optional
+        Order an epoch by chunks of whole images of at most so many cells; by default it does so only where the crops are
+        larger than memory. A checkpoint's order is kept.
     quiet : bool
         No progress bar and no printed lines.
     checkpoint_seconds : float
         A checkpoint is written when this long has passed since the last one, and at the end.
     start : dict of str to Tensor, optional
         State of a source cell encoder to start from, of the same width and channels; the rest starts at random.
+    shards : int, optional
+        Parts that the images are divided into, see `pci_core.shards`; the order of the pairs depends on it. By default
+        that of the checkpoint, or the number of processes.
 
     Returns
     -------
@@ -94,21 +116,27 @@ def train(
     CheckpointError
         The checkpoint in `out` is damaged or belongs to another training, or `start` does not fit the network.
     SamplingError
-        No image has two cells.
+        No image has two cells, or fewer have than there are shards.
+    DeviceError
+        A batch does not fit into memory; said before anything is written but the folder.
+    DistributedError
+        Processes have other code, data or settings; one is gone; there are fewer shards than processes.
     """
     # --- what is trained, on what, with what
+    world = distributed.world()
+    quiet = quiet or not world.is_first
     spec = recipe.training
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
-    devices.keep_freed_memory()
+    devices.tune(where)
+    mode = devices.compile_mode(where, compile)
     model = build(kind, dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed)
     if start is not None:
         _start_from(model, start)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
-    train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype)
+    need = memory.training_need(model, dataset.crops.shape[1:], dataset.crops.itemsize, where, dtype)
     config = {
         "architecture": model.architecture,
         "training": training_key(spec),
@@ -118,17 +146,21 @@ def train(
     }
     if start is not None:
         config["start"] = state_hash(start)
+    if world.size > 1:
+        world.agree({**config, "epochs": spec.epochs, "device": where.type, "shards": shards})
+        synchronise(model, where)
+    optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
+    train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size)
     train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
-    sampler = PairSampler(dataset.starts, train_images, "cpu" if where.type == "mps" else where)
     held = _held_out_pairs(dataset.starts, held_images, spec.seed)
-    feed = Feed(dataset, where, data)
-    steps = -(-sampler.cells // spec.batch_size)
 
     # --- resume
     epoch, step, seconds = 0, 0, 0.0
     seen = 0  # pairs of this epoch so far, and their losses summed (on the device: reading it makes a GPU wait)
     total = torch.zeros((), dtype=torch.float32 if where.type == "mps" else torch.float64, device=where)
     losses: list[dict[str, float]] = []
+    kept: int | None = None
+    use = "pairs"
     if (out / CHECKPOINT).exists():
         state = _load_checkpoint(out / CHECKPOINT, config)
         model.load_state_dict(state["model"])
@@ -136,12 +168,31 @@ def train(
         train_step.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
-        seen = state["seen"]
-        total.copy_(state["total"])
+        seen, kept = state["seen"], state.get("shards", 1)  # there were none in earlier checkpoints
+        chunk = state.get("chunk")  # the order stays, also on a machine with other memory; there was none before there were chunks
+        use = "rows" if chunk is None else "pairs"
+        if world.is_first:  # each process adds up its own
+            total.copy_(state["total"])
     else:
         torch.manual_seed(spec.seed)
+    world.agree({"checkpoint": [epoch, step]})  # and nobody writes the next one before all have read this one
 
-    def save() -> None:
+    where_drawn = "cpu" if where.type == "mps" else where
+
+    def sampler_of(shards: int) -> ShardedSampler:
+        own = range(world.rank, shards, world.size)
+        return ShardedSampler(dataset.starts, train_images, spec.batch_size, spec.seed, shards, own, where_drawn)
+
+    sampler = sampler_of(_choose_shards(kept, step, shards, world.size))
+    next_sampler = sampler if sampler.shards >= world.size else sampler_of(world.size)
+    share = min(-(-spec.batch_size // min(world.size, sampler.shards)), sampler.cells)
+    reserve = memory.check_batch(need, share, where, "training", "pairs", "[training] batch_size")
+    feed = Delivery(dataset, sampler, where, data, use=use, chunk=chunk, reserve=reserve, world=world)
+    held_feed = Feed(dataset, where, images=held_images)  # auto: beside those trained on, or row by row
+
+    def save(total: torch.Tensor) -> None:
+        if not world.is_first:
+            return
         content = {
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -150,15 +201,27 @@ def train(
         }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
         with atomic_path(out / CHECKPOINT) as temporary:
-            torch.save({**content, "losses": losses, "seen": seen, "total": total.cpu()}, temporary)
+            torch.save({**content, "losses": losses, "seen": seen, "total": total.cpu(), **feed.order}, temporary)
 
     if not quiet:
-        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.mode}")
+        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.told}")
+        if sampler.shards > 1 or world.size > 1:
+            print(f"  {world.size} processes, {sampler.shards} shards of whole images; BatchNorm over the whole batch of all processes")
+        if next_sampler is not sampler:
+            print(
+                f"  this epoch was begun in {sampler.shards} shards: {world.size - sampler.shards} of {world.size} processes have nothing "
+                f"to do until it ends; then there are {world.size} shards"
+            )
         print(
             f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, "
             f"{len(held_images)} images held out, {sampler.left_out} with one cell left out"
         )
-    board = _Board(out / "tensorboard", epoch)
+    if mode and sampler.cells >= spec.batch_size and epoch < spec.epochs:
+        shape = (2 * spec.batch_size, *dataset.crops.shape[1:])
+        compiled = train_step.compile(mode, devices.blank(shape, dataset.crops.dtype.name, where))
+        if not quiet:
+            print(f"  {compiled}")
+    board = _Board(out / "tensorboard", epoch) if world.is_first else None
     bar = tqdm(
         total=spec.epochs * sampler.cells,
         initial=min(sampler.cells, step * spec.batch_size) + epoch * sampler.cells,
@@ -172,40 +235,49 @@ def train(
     # --- train
     while epoch < spec.epochs:
         model.train()
-        pairs = sampler.epoch(spec.seed, epoch)
-        rows = (torch.cat([b.source, b.target]) for b in pairs.batches(spec.batch_size, step))
-        for batch, raw in zip(pairs.batches(spec.batch_size, step), feed.batches(rows), strict=True):
-            total += train_step(raw, batch.flips)
-            seen += len(batch)
+        for batch, raw, pairs in feed.batches(epoch, step, last=epoch + 1 == spec.epochs):
+            total += train_step(raw, batch.flips, pairs)
+            seen += pairs
             step += 1
-            done += len(batch)
-            bar.update(len(batch))
-            if step % 20 == 0 and not quiet:
+            done += pairs
+            bar.update(pairs)
+            talk = step % TALK == 0
+            if world.size > 1 and not talk:
+                continue
+            whole, due = _over_all(world, total, time.perf_counter() - saved > checkpoint_seconds and step < sampler.steps)
+            if talk and not quiet:
                 elapsed = time.perf_counter() - begun
-                bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {total.item() / seen:.5f}, waited {feed.waited / elapsed:.1%}")
-            if time.perf_counter() - saved > checkpoint_seconds and step < steps:
-                save()
+                bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {whole.item() / seen:.5f}, waited {feed.waited / elapsed:.1%}")
+                if slow := feed.slow(elapsed, done // spec.batch_size):
+                    bar.write(slow)
+            if due:
+                save(whole)
                 saved = time.perf_counter()
         epoch, step = epoch + 1, 0
+        if sampler is not next_sampler:
+            sampler = next_sampler
+            feed = feed.of(sampler)
         row = {
             "epoch": epoch,
-            "train_loss": total.item() / seen,
-            "held_out_loss": _held_out_loss(train_step, feed, held),
+            "train_loss": _over_all(world, total)[0].item() / seen,
+            "held_out_loss": _held_out_loss(train_step, held_feed, held, world, memory.held_out_size(spec.batch_size)),
         }
         row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
         losses.append(row)
         total.zero_()
         seen = 0
-        board.add(row)
-        _write_losses(out / LOSSES, losses)
+        if board:
+            board.add(row)
+            _write_losses(out / LOSSES, losses)
         if time.perf_counter() - saved > checkpoint_seconds or epoch == spec.epochs:
-            save()
+            save(total)
             saved = time.perf_counter()
 
     # --- save what is kept
     bar.close()
-    board.close()
-    _write_losses(out / LOSSES, losses)  # also where the checkpoint came from elsewhere and nothing was left to train
+    if board:
+        board.close()
+        _write_losses(out / LOSSES, losses)  # also where the checkpoint came from elsewhere and nothing was left to train
     spent = time.perf_counter() - begun
     card = {
         **config,
@@ -220,11 +292,20 @@ def train(
         "losses": losses[-1] if losses else {},
         "seconds": round(seconds + spent, 1),
         "hardware": devices.describe(where, dtype),
+        "processes": world.size,
+        "shards": sampler.shards,
+        "batch_norm": "over the whole batch of all processes",
         "versions": {"pci_core": pci_core.__version__, "torch": torch.__version__},
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    if done or not (out / WEIGHTS).exists():
-        save_safetensors({k: v.cpu() for k, v in model.state_dict().items()}, out / WEIGHTS, card)
+
+    def keep() -> None:
+        if done or not (out / WEIGHTS).exists():
+            save_safetensors({k: v.cpu() for k, v in model.state_dict().items()}, out / WEIGHTS, card)
+
+    world.first(keep)
+    if world.size > 1:
+        model = plain(model)
     return Trained(model.eval(), losses, seconds + spent, done / spent if done else 0.0, feed.waited)
 
 
@@ -290,19 +371,43 @@ def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs 
 
 
 @torch.no_grad()
-def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None) -> float:
-    """Return the loss on images never trained on, NaN where none was held out."""
+def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None, world: World, size: int) -> float:
+    """Return the loss on images never trained on, NaN where none was held out. The processes share the pairs."""
     if pairs is None:
         return float("nan")
     step.model.eval()
     total = 0.0
-    waited = feed.waited  # the share of waiting is about training
-    rows = (torch.cat([b.source, b.target]) for b in pairs.batches(256))
-    for batch, raw in zip(pairs.batches(256), feed.batches(rows), strict=True):
+    batches = list(itertools.islice(pairs.batches(size), world.rank, None, world.size))
+    rows = (torch.cat([b.source, b.target]) for b in batches)
+    for batch, raw in zip(batches, feed.batches(rows), strict=True):
         total += step.losses(raw, batch.flips).sum().item()
-    feed.waited = waited
     step.model.train()
-    return total / len(pairs)
+    return _over_all(world, torch.tensor(total, dtype=torch.float64))[0].item() / len(pairs)
+
+
+def _over_all(world: World, total: torch.Tensor, due: bool = False) -> tuple[torch.Tensor, bool]:
+    """Add up a sum over all processes; with it travels what rank 0 wants done."""
+    if world.size == 1:
+        return total, due
+    both = torch.stack([total, total.new_tensor(float(due and world.is_first))]).cpu()  # over the CPU: every TALK steps
+    dist.all_reduce(both)
+    return both[0], bool(both[1])
+
+
+def _choose_shards(kept: int | None, step: int, asked: int | None, processes: int) -> int:
+    """Return how many shards to go on with: those of the checkpoint where one was cut inside an epoch.
+
+    At the end of an epoch they may change; fewer than processes are only kept until the epoch ends.
+    """
+    if asked is not None and asked < processes:
+        raise DistributedError(
+            f"{processes} processes cannot share {asked} shards; ask for at least {processes}, or start fewer processes."
+        )
+    if kept is None or step == 0:
+        return asked or max(kept or 1, processes)
+    if asked is not None and asked != kept:
+        raise CheckpointError(f"the checkpoint was cut inside an epoch of {kept} shards, {asked} are asked for. End the epoch with {kept}.")
+    return kept
 
 
 def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
