@@ -114,8 +114,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 3:
-        measures = {"made": made, "opened": opened, "described": described, "paired": paired}
+    measures = {"made": made, "opened": opened, "described": described, "paired": paired}
+    if len(sys.argv) == 4 and sys.argv[1] in measures:
         print(json.dumps(measures[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))))
     else:
         main()

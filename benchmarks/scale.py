@@ -34,9 +34,10 @@ def load(name: str) -> dict[str, Any] | None:
 
 
 def median(found: dict[str, Any] | None, key: str) -> float | None:
-    """Return a median of a result's summary; None where it is not there."""
-    value = (found or {}).get("summary", {}).get(key)
-    return float(value["median"]) if value else None
+    """Return a value or median of a result's summary; None where it is not there."""
+    summary = (found or {}).get("summary", {})
+    value = summary.get(key, summary.get(key.removesuffix("_256")))  # the GPU's batches are larger, and it says so itself
+    return None if value is None else float(value["median"] if isinstance(value, dict) else value)
 
 
 def crop_rate() -> float | None:
@@ -114,7 +115,7 @@ def time_table(core_hour: float, gpu_hour: float) -> list[str]:
         parts = [("crops", cores)] * bool(crops) + [("fixed", on), ("conv4", on)]
         if all(p in spent for p in parts):
             sums = [(sum(spent[p][i] for p in parts), sum(spent[p][i] * price_of[p[1]] for p in parts)) for i in range(len(SIZES))]
-            told = f"{'crops' if crops else '(no crops)'}, training by the second rule, conv4"
+            told = "crops, training by the second rule, conv4" if crops else "training by the second rule, conv4 (crops not counted)"
             where = f"crops {cores}, else {card}" if crops and on == card else on
             lines.append(f"| **together**: {told} | {where} | | {' | '.join(f'{hours(t)} · {price(m)}' for t, m in sums)} |")
     return lines
@@ -162,11 +163,12 @@ def limits(a_cell: dict[str, float]) -> list[str]:
         f"{size(a_cell['writing'] * HUGE)}. Do instead: a run for each plate or batch, see below.",
         f"3. **Pairs on the GPU.** An epoch is drawn at once, {a_cell['drawing']:,.0f} bytes a cell: a GPU of {device} ends near "
         f"{rounded(GPU_MEMORY / a_cell['drawing'])} cells even without a crop. Do instead: train on one part.",
-        f"4. **Numbers of files.** At {PER_FIELD} cells a field (an assumption), 10⁹ cells are {HUGE / PER_FIELD / 1e6:.0f} million fields, "
-        "and every command looks at size and time of each image file of its run. Do instead: parts, and files that hold several fields.",
-        f"5. **Single files.** `crops.npy` would have {size(a_cell['crops'] * HUGE)}, or {size(a_cell['crops16'] * HUGE)} in 16 bits, which "
-        f"is more than a file on ext4 can hold (17.6 TB); `conv4.h5ad` would have {size(a_cell['h5ad'] * HUGE)}. One process puts each "
-        "together, and where it is cut the step starts anew. Do instead: parts.",
+        f"4. **Numbers of files.** At {PER_FIELD} cells a field (an assumption), 10⁹ cells are {HUGE / PER_FIELD / 1e6:.0f} million "
+        "fields, and every command looks at size and time of each image file of its run. Do instead: parts, and files that hold "
+        "several fields.",
+        f"5. **Single files.** `crops.npy` would have {size(a_cell['crops'] * HUGE)}, or {size(a_cell['crops16'] * HUGE)} in 16 bits, "
+        f"which is more than a file on ext4 can hold (17.6 TB); `conv4.h5ad` would have {size(a_cell['h5ad'] * HUGE)}. One process puts "
+        "each together, and where it is cut the step starts anew. Do instead: parts.",
     ]
 
 
@@ -182,8 +184,8 @@ def part(core_hour: float = CORE_HOUR, gpu_hour: float = GPU_HOUR) -> str:
         "",
         *time_table(core_hour, gpu_hour),
         "",
-        f"Measured are the rates alone, on few cells. {CORES} CPU cores: {cpu['environment']['device']}, {cpu['cells']:,} made-up cells. One "
-        f"GPU: {card}. **All hours are extrapolated**: cells or pairs divided by the rate, as if nothing else grew. The second rule of "
+        f"Measured are the rates alone, on few cells. {CORES} CPU cores: {cpu['environment']['device']}, {cpu['cells']:,} made-up cells. "
+        f"One GPU: {card}. **All hours are extrapolated**: cells or pairs divided by the rate, as if nothing else grew. The second rule of "
         f"training stops at as many pairs as the paper's human network saw, {EPOCHS} epochs of {PAPER_CELLS:,} cells; no run of ours shows "
         "that it is enough for more cells.",
         "",
@@ -216,7 +218,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core-hour", type=float, help=f"price of a core's hour [{CORE_HOUR:g}]")
     parser.add_argument("--gpu-hour", type=float, help=f"price of a GPU's hour [{GPU_HOUR:g}]")
-    chosen = parser.parse_args()
+    chosen, _ = parser.parse_known_args()
     if chosen.core_hour is None and chosen.gpu_hour is None:
         write_text(PAGE, page())
         print(PAGE)

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import joblib
 from threadpoolctl import threadpool_limits
 
+from pci_core.distributed import source_hash
 from pci_core.errors import ClusterError
 from pci_core.storage import write_text
 
@@ -171,12 +172,14 @@ class _Cluster:
         token, content = folder / f".cluster-{secrets.token_hex(8)}", secrets.token_hex(8)
         write_text(token, content)
         try:
-            answers = self.client.run(_probe, str(token), content, str(reads) if reads else None, _SEE_SECONDS, on_error="return")
+            answers = self.client.run(
+                _probe, str(token), content, str(reads) if reads else None, source_hash(), _SEE_SECONDS, on_error="return"
+            )
         finally:
             token.unlink(missing_ok=True)
         blind = {w: str(a) for w, a in answers.items() if a}
         if blind:
-            raise ClusterError(self._of_workers("no access to the files", blind, _STARTS))
+            raise ClusterError(self._of_workers("other code or no access to the files", blind, _STARTS))
         threads = self.client.nthreads()
         if many := sum(n > 1 for n in threads.values()):
             self.note = f"; {many} of them have several threads, of which one is used: start workers with --nthreads 1 to use all cores"
@@ -239,10 +242,10 @@ def _one_at_a_time(function: Callable[..., T], *task: Any) -> T:
         return function(*task)
 
 
-def _probe(token: str, content: str, reads: str | None, wait: float) -> str:
-    """Run on a worker: return what is wrong with its view of the files, or nothing."""
-    import pci_core.recipe  # noqa: F401  # fails where the package is there in name only
-
+def _probe(token: str, content: str, reads: str | None, code: str, wait: float) -> str:
+    """Run on a worker: return what is wrong with its code or its view of the files, or nothing."""
+    if source_hash() != code:
+        return f"its pci_core in {Path(__file__).parent} has other sources than the one here"
     until = time.monotonic() + wait
     while True:
         try:

@@ -53,6 +53,7 @@ def hashes(folder: Path) -> dict[str, str]:
 # --- the results
 
 
+@pytest.mark.slow
 def test_cells_and_features_are_those_of_one_process(pci, own_recipe: Path, tmp_path: Path, cluster: Any) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     status, out, err = pci("cells", own_recipe, "--dask", cluster.scheduler_address, "--runs", tmp_path / "dask")
     assert status == 0, err
@@ -68,6 +69,7 @@ def test_cells_and_features_are_those_of_one_process(pci, own_recipe: Path, tmp_
     assert list(got.var_names) == list(expected.var_names)
 
 
+@pytest.mark.slow
 def test_workers_killed_while_they_draw_and_while_they_crop(tmp_path: Path, cluster: Any) -> None:
     small = recipes.load("simulated-yeast").replace(source={"proteins": 3})
     run = Run(small, tmp_path / "dask", dask=cluster.scheduler_address, quiet=True)
@@ -196,12 +198,16 @@ def test_workers_of_another_version(tmp_path: Path, cluster: Any, monkeypatch: p
     assert len(calls) == 3 and all(v["numpy"] == np.__version__ for v in calls)
 
 
-def test_workers_that_do_not_see_the_files(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_other_code_or_that_do_not_see_the_files(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(ClusterError, match=r"2 of 2 Dask workers .*cannot read .*image.tif \(No such file"),
         on_cluster(cluster.scheduler_address, tmp_path, tmp_path / "image.tif"),
     ):
         pass
+    monkeypatch.setattr(parallel, "source_hash", lambda: "another")
+    with pytest.raises(ClusterError, match="has other sources"), on_cluster(cluster.scheduler_address, tmp_path):
+        pass
+    monkeypatch.undo()
     # a folder of the same name on another machine: what this process puts into its own is not there
     monkeypatch.setattr(parallel, "write_text", lambda path, text: Path(path).touch())
     monkeypatch.setattr(parallel, "_SEE_SECONDS", 0.0)
