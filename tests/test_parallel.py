@@ -138,11 +138,12 @@ def test_a_step_can_stay_on_this_machine(tmp_path: Path, cluster: Any, capsys: p
     [
         (distributed.KilledWorker("field_cells", None, 3), "one task ended 4 Dask workers .* memory"),
         (distributed.CancelledError("scheduler-connection-lost"), "connection to the Dask scheduler .* was lost"),
+        (ConnectionResetError("reset by peer"), "connection to the Dask scheduler .* was lost .reset by peer"),
     ],
 )
 def test_what_dask_says_at_the_end_becomes_one_message(tmp_path: Path, cluster: Any, error: Exception, told: str) -> None:
     class Future:  # four workers killed in earnest take half a minute
-        status = "error"
+        status = "error" if isinstance(error, distributed.KilledWorker) else "pending"
 
         def result(self, timeout: float) -> None:
             raise error
@@ -191,11 +192,24 @@ def test_workers_of_another_version(tmp_path: Path, cluster: Any, monkeypatch: p
 
     monkeypatch.setattr(parallel, "_versions", other)
     with (
+        pytest.raises(ClusterError, match=r"the Dask scheduler at .* other versions .*pci-core .*\(here 9.9\)"),
+        on_cluster(cluster.scheduler_address, tmp_path),
+    ):
+        pass
+    real_differences, calls = parallel._differences, []
+    asked: list[str] = []
+
+    def of_workers_only(mine: dict[str, str], theirs: dict[str, str]) -> str:
+        asked.append("")
+        return real_differences(mine, theirs) if len(asked) > 1 else ""
+
+    monkeypatch.setattr(parallel, "_differences", of_workers_only)
+    with (
         pytest.raises(ClusterError, match=r"2 of 2 Dask workers .* other versions .*pci-core .*\(here 9.9\)"),
         on_cluster(cluster.scheduler_address, tmp_path),
     ):
         pass
-    assert len(calls) == 3 and all(v["numpy"] == np.__version__ for v in calls)
+    assert len(calls) == 4 and all(v["numpy"] == np.__version__ for v in calls)
 
 
 def test_workers_of_other_code_or_that_do_not_see_the_files(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
