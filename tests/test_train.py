@@ -18,10 +18,11 @@ import torch
 
 from pci_core import recipe as recipes
 from pci_core.cells import CellDataset
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS
 from pci_core.errors import CheckpointError
 from pci_core.recipe import Recipe
 from pci_core.step import TrainingStep
-from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, train
+from pci_core.train import load_model, train
 
 TINY = {"epochs": 3, "batch_size": 8, "width": 0.05, "holdout": 0.25}
 
