@@ -76,7 +76,7 @@ class PairSampler:
     images : array of int, optional
         Which images to draw from; all by default.
     device : str or torch.device
-        Where to draw and to keep the index (17 bytes a cell).
+        Where to draw and to keep the index: 25 bytes a cell, 94 while an epoch is drawn.
 
     Attributes
     ----------
