@@ -33,7 +33,8 @@ NEIGHBOURS = {
     "own_cell": "own cell left out",
     "own_image": "own image left out",
     "both": "both ways from one pass",
-    "scikit_learn": "scikit-learn, brute force, own cell left out",
+    "scikit_learn": "scikit-learn, brute force, own cell left out, one call for the largest k",
+    "scikit_learn_each_k": "the same, one call for each k",
 }
 
 
@@ -61,6 +62,8 @@ def neighbours() -> list[str]:
     """Return the section on nearest neighbours."""
     result = load("knn")
     found = result["summary"]
+    each = found.get("ratio_one_call_a_k")  # not in results of before
+    against = f"A call for each k takes {each:.1f} times as long (wall) as our one search for all. " if each else ""
     return [
         "## Nearest neighbours",
         "",
@@ -69,11 +72,15 @@ def neighbours() -> list[str]:
         f"seconds hold only for a machine as busy as this one was: {result['load_before']:.1f} processes wanted the "
         f"{result['cores']} cores before the start. Processor seconds are summed over threads; on cores that do nothing else, the "
         f"wall takes about a {'half' if result['cores'] == 2 else 'share'} of them. Share of equal predictions with scikit-learn: "
-        f"{result['same_predictions']:.4%}. `python benchmarks/bench_knn.py`",
+        f"{result['same_predictions']:.4%}. {against}`python benchmarks/bench_knn.py`",
         "",
         "| | processor, s | wall, s |",
         "|---|---:|---:|",
-        *(f"| {told} | {found[f'{k}_processor']['median']:.1f} | {found[k]['median']:.1f} |" for k, told in NEIGHBOURS.items()),
+        *(
+            f"| {told} | {found[f'{k}_processor']['median']:.1f} | {found[k]['median']:.1f} |"
+            for k, told in NEIGHBOURS.items()
+            if k in found
+        ),
         "",
     ]
 
@@ -81,8 +88,10 @@ def neighbours() -> list[str]:
 STEPS = {
     "grow_correlation": "dendrogram, correlation distances",
     "scipy_correlation": "the same by scipy's `pdist` and `linkage`",
+    "whole_correlation": "features to the file of the ordered heat map, correlation distances",
     "grow_euclidean": "dendrogram, Euclidean distances",
     "scipy_euclidean": "the same by scipy's `pdist` and `linkage`",
+    "whole_euclidean": "features to the file of the ordered heat map, Euclidean distances",
     "cut": "clusters cut out by the rule",
     "heat_map": "heat map as PNG and SVG",
     "enrichment": "enrichment in as many terms as GO's cellular components",
@@ -92,13 +101,18 @@ STEPS = {
 def proteome() -> list[str]:
     """Return the section on analyses at the size of the paper's proteome."""
     found, atlas = load("clustering"), load("atlas")
+    against = [
+        f"From features to the ordered heat map with {metric} distances, scipy's `pdist` and `linkage` alone take {v['ratio']:.2f} times as "
+        f"long (wall), to the dendrogram {v['ratio_to_dendrogram']:.2f} times; our peak {v['peak_mb']:,.0f} MiB."
+        for metric, v in found.get("summary", {}).items()
+    ]
     rows = {r["step"]: r for r in found["runs"] if r["step"] in STEPS and r["repeat"] == 0}
     marks, pictures = atlas["browser"]["marks"], atlas["browser"]["pictures"]
     wall = {k: v[0] for k, v in atlas["seconds_wall_and_processor"].items()}
     return [
         "## Twelve thousand proteins",
         "",
-        f"{found['proteins']:,} made-up proteins of {found['features']} features, the paper's size, one process a step on one thread; "
+        f"{found['proteins']:,} made-up proteins of {found['features']} features, the paper's size, one process a step; "
         f"{found['load_before']:.1f} processes wanted the {found['cores']} cores before the start. Optimal leaf ordering is off above "
         "1,500 proteins. `python benchmarks/clustering.py`",
         "",
@@ -107,14 +121,89 @@ def proteome() -> list[str]:
         *(
             f"| {told} | {rows[step]['processor_seconds']:.1f} | {rows[step]['seconds']:.1f} | {rows[step]['peak_mb']:,.0f} |"
             for step, told in STEPS.items()
+            if step in rows
         ),
         "",
+        *(line for told in against for line in (told, "")),
         f"The protein atlas of {atlas['proteins']:,} made-up proteins: map, clusters and neighbours "
         f"{wall['map, clusters, neighbours']:.0f} s, crops {wall['crops']:.0f} s (wall; {atlas['load_before']:.1f} processes wanted the "
         f"cores), {atlas['page_mb']:.0f} MB, peak {atlas['peak_mb']:,.0f} MB. In headless Chromium without a graphics card it is usable "
         f"after {atlas['browser']['usable_s']:.1f} s; a frame takes {marks['frame_ms']:.0f} ms with all marks in view and "
         f"{pictures['frame_ms']:.0f} ms zoomed in to pictures. "
         "`python benchmarks/bench_atlas.py`",
+        "",
+    ]
+
+
+def image_pairs() -> list[str]:
+    """Return the section on distances of image pairs; nothing where it was not measured."""
+    if not (RESULTS / "distances.json").exists():
+        return []
+    found = load("distances")
+    summary, runs = found["summary"], {r["step"]: r for r in found["runs"]}
+    named = {"ours": "`mean_distances`", "loop": "a loop over the pairs with scipy's `cdist`"}
+    return [
+        "## Distances of images",
+        "",
+        f"{found['pairs']:,} pairs of images, as the analysis of cell lines draws them from {found['images']:,} made-up images with "
+        f"{found['cells']:,} cells of {found['features']} features. The loop takes {summary['ratio']:.1f} times as long (wall, "
+        f"{found['cores']} cores); the means differ by {summary['greatest_relative_difference']:.0e} of their value at most. "
+        f"{found['load_before']:.1f} processes wanted the cores before the start. Holding the features takes "
+        f"{summary['peak_mb']['hold']:,.0f} MiB of the peaks. `python benchmarks/bench_distances.py`",
+        "",
+        "| | processor, s | wall, s | peak, MiB |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {told} | {runs[k]['processor_seconds']:.1f} | {runs[k]['seconds']:.1f} | {summary['peak_mb'][k]:,.0f} |"
+            for k, told in named.items()
+        ),
+        "",
+    ]
+
+
+def fields_to_crops() -> list[str]:
+    """Return the section on simulated fields and their crops; nothing where it was not measured."""
+    if not (RESULTS / "cells.json").exists():
+        return []
+    found = load("cells")
+    return [
+        "## Simulated fields to crops",
+        "",
+        f"What `pci cells` does on a recipe: draw the fields, then read, segment and crop them; on one process and on two, their start "
+        f"included. {found['environment']['device']}, {found['cores']} cores, {found['load_before']:.1f} processes wanted them before the "
+        "start. The crops are the same bit by bit. `python benchmarks/bench_cells.py`",
+        "",
+        "| | fields | fields/s, one process | two | cells/s, one process | two | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {v['fields']:,} | {v['fields_per_second_1']:.2f} | {v['fields_per_second_2']:.2f} | {v['cells_per_second_1']:.0f} "
+            f"| {v['cells_per_second_2']:.0f} | {v['ratio']:.2f} |"
+            for name, v in found["summary"].items()
+        ),
+        "",
+    ]
+
+
+def growth() -> list[str]:
+    """Return the section on how time and memory grow with the cells; nothing where it was not measured."""
+    if not (RESULTS / "growth.json").exists():
+        return []
+    found = load("growth")
+    rows = [
+        f"| {told} | {small:,} | {large:,} | {v['time_ratio']:.2f} | {v['peak_ratio']:.3f} |"
+        for key, told in (("extract", "extraction, streamed"), ("train", "training, an epoch, streamed"))
+        for v, (small, large) in [(found["summary"][key], found["cells"][key])]
+    ]
+    return [
+        "## Ten times the cells",
+        "",
+        f"Time of the pass itself and peak memory of its process at the larger size, over those at the smaller; width {found['width']:g}, "
+        f"made-up cells. {found['environment']['device']}; {found['load_before']:.1f} processes wanted the {found['cores']} cores before the "
+        "start. `python benchmarks/bench_growth.py`",
+        "",
+        "| | cells | cells | times as long | times the memory |",
+        "|---|---:|---:|---:|---:|",
+        *rows,
         "",
     ]
 
@@ -182,7 +271,9 @@ def page() -> str:
         *(f"| {MEASURED[k]} | {' | '.join(number(k, v[w]) for w in ('median', 'min', 'max'))} |" for k, v in summary.items()),
         "",
         *neighbours(),
+        *image_pairs(),
         *proteome(),
+        *fields_to_crops(),
         "## Memory",
         "",
         "Peak resident memory of a process that trains or extracts, at two data set sizes ten times apart. `python "
@@ -194,6 +285,7 @@ def page() -> str:
         f"| training, MiB | {sizes['train', small]['peak_mb']:.0f} | {sizes['train', large]['peak_mb']:.0f} |",
         f"| extraction, MiB | {sizes['extract', small]['peak_mb']:.0f} | {sizes['extract', large]['peak_mb']:.0f} |",
         "",
+        *growth(),
         *streamed(),
         "## Killed and resumed",
         "",
