@@ -54,12 +54,17 @@ def _most(most: float) -> Callable[[float], bool]:
     return lambda v: v <= most
 
 
+def _cell_by_cell(summary: Summary) -> float:
+    best = max(_median(key)(summary) for key in ("conv4_256", "conv4_256_compiled") if key in summary)
+    return best / _median("keras_conv4_1_predict")(summary)
+
+
 CPU, GPU = "throughput.json throughput_float32.json", "throughput_gpu.json"
 GOALS = (
     Goal("training, full width, 2 cores", "the same network in Keras", "≥ 7×", CPU, _median("training_ratio"), _least(7)),
     Goal("the same", "the processor's own matrix product", "≥ 62 %", CPU, _median("share_of_matmul"), _least(0.62), "{:.0%}"),
     Goal("extraction to conv4, 2 cores", "Keras, batch 64", "≥ 7×", CPU, _median("extraction_ratio_64"), _least(7)),
-    Goal("the same", "Keras, `predict` cell by cell", "≥ 50×", CPU, _median("extraction_ratio_1_predict"), _least(50)),
+    Goal("the same", "Keras, `predict` cell by cell", "≥ 50×", CPU, _cell_by_cell, _least(50)),
     Goal("training on one H200", "the GPU's own matrix product", "≥ 45 %", GPU, _median("share_of_matmul"), _least(0.45), "{:.0%}"),
     Goal("the same", "", "≥ 20,000 pairs/s", GPU, _median("training"), _least(20_000), "{:,.0f} pairs/s"),
     Goal("extraction on one H200, conv4", "", "≥ 100,000 cells/s", GPU, _median("conv4_256"), _least(100_000), "{:,.0f} cells/s"),

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import goals
+
 from pci_core.storage import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,7 +38,8 @@ NEIGHBOURS = {
     "own_cell": "own cell left out",
     "own_image": "own image left out",
     "both": "both ways from one pass",
-    "scikit_learn": "scikit-learn, brute force, own cell left out",
+    "scikit_learn": "scikit-learn, brute force, own cell left out, one call for the largest k",
+    "scikit_learn_each_k": "the same, one call for each k",
 }
 
 
@@ -60,10 +63,83 @@ def number(key: str, value: float) -> str:
     return f"{value:.2%}" if "share" in key else f"{value:.3g}"
 
 
+def speed_of(name: str) -> list[str]:
+    """Return the section on training and extraction of one kind of processor; nothing where it was not measured."""
+    if not (RESULTS / f"{name}.json").exists():
+        return []
+    speed = load(name)
+    return [
+        f"## Speed in {speed['environment']['device'].rsplit(', ', 1)[-1]}",
+        "",
+        f"{speed['environment']['device']}; torch {speed['environment']['torch']}; Python {speed['environment']['python']}. "
+        f"{len(speed['runs'])} repeats of the product's own training loop and extraction on {speed['cells']:,} made-up cells of "
+        "2 x 64 x 64 px, "
+        f"full width, batch 64; each repeat runs ours and the baselines one after another{speed.get('note', '')}. "
+        "`python benchmarks/bench_throughput.py`",
+        "",
+        "| | median | lowest | highest |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {MEASURED[k]} | {' | '.join(number(k, v[w]) for w in ('median', 'min', 'max'))} |"
+            for k, v in speed["summary"].items()
+            if k in MEASURED
+        ),
+        "",
+    ]
+
+
+def gpu() -> list[str]:
+    """Return the section on a GPU; a sentence that there is none where it was not measured."""
+    if not (RESULTS / "throughput_gpu.json").exists():
+        return ["## Speed on a GPU", "", "Not measured: no GPU was at hand. `make bench-gpu` measures one in eight minutes.", ""]
+    found = load("throughput_gpu")
+    return [
+        "## Speed on a GPU",
+        "",
+        f"{found['environment']['device']}; {found['matmul_tflops']:,.0f} TFLOP/s in a matrix product; {found['cells']:,} made-up cells. "
+        "`make bench-gpu`",
+        "",
+        "| training | pairs/s | share of the product's rate | waited |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {name} | {r['pairs_per_second']:,.0f} | {r['share_of_matmul']:.1%} | {r['data_wait_share']:.2%} |"
+            for name, r in found.get("training", {}).items()
+        ),
+        "",
+        "| extraction | cells/s | with all files |",
+        "|---|---:|---:|",
+        *(f"| {name} | {r['cells_per_second']:,.0f} | {r['whole']:,.0f} |" for name, r in found.get("extraction", {}).items()),
+        "",
+    ]
+
+
+def several() -> list[str]:
+    """Return the section on several processes; nothing where it was not measured."""
+    lines = []
+    for name, told in (("distributed", "processor cores, divided among the processes"), ("distributed_gpu", "a GPU each")):
+        if not (RESULTS / f"{name}.json").exists():
+            continue
+        found = load(name)
+        summary = found["summary"]
+        lines += [
+            f"{found['processes']} processes ({told}) beside one, the same global batch of {found['batch']} from the same shards; width "
+            f"{found['width']:g}, {found['cells']:,} made-up cells, {found['epochs']} epochs, median of {found['repeats']} repeats: "
+            f"{summary['pairs_per_second_several']:.1f} pairs/s beside {summary['pairs_per_second_one']:.1f} "
+            f"({summary['ratio']:.2f} times); "
+            f"training and held-out losses differ by {summary['greatest_relative_difference_of_losses']:.1e} of their value at most; "
+            f"{summary['data_wait_share']:.2%} of the time was waiting. {found['environment']['device']}. "
+            "`python benchmarks/bench_distributed.py`",
+            "",
+        ]
+    return ["## Several processes", "", *lines] if lines else []
+
+
 def neighbours() -> list[str]:
     """Return the section on nearest neighbours."""
     result = load("knn")
     found = result["summary"]
+    each = found.get("ratio_one_call_a_k")  # not in results of before
+    against = f"A call for each k takes {each:.1f} times as long (wall) as our one search for all. " if each else ""
     return [
         "## Nearest neighbours",
         "",
@@ -72,11 +148,15 @@ def neighbours() -> list[str]:
         f"seconds hold only for a machine as busy as this one was: {result['load_before']:.1f} processes wanted the "
         f"{result['cores']} cores before the start. Processor seconds are summed over threads; on cores that do nothing else, the "
         f"wall takes about a {'half' if result['cores'] == 2 else 'share'} of them. Share of equal predictions with scikit-learn: "
-        f"{result['same_predictions']:.4%}. `python benchmarks/bench_knn.py`",
+        f"{result['same_predictions']:.4%}. {against}`python benchmarks/bench_knn.py`",
         "",
         "| | processor, s | wall, s |",
         "|---|---:|---:|",
-        *(f"| {told} | {found[f'{k}_processor']['median']:.1f} | {found[k]['median']:.1f} |" for k, told in NEIGHBOURS.items()),
+        *(
+            f"| {told} | {found[f'{k}_processor']['median']:.1f} | {found[k]['median']:.1f} |"
+            for k, told in NEIGHBOURS.items()
+            if k in found
+        ),
         "",
     ]
 
@@ -84,8 +164,10 @@ def neighbours() -> list[str]:
 STEPS = {
     "grow_correlation": "dendrogram, correlation distances",
     "scipy_correlation": "the same by scipy's `pdist` and `linkage`",
+    "whole_correlation": "features to the file of the ordered heat map, correlation distances",
     "grow_euclidean": "dendrogram, Euclidean distances",
     "scipy_euclidean": "the same by scipy's `pdist` and `linkage`",
+    "whole_euclidean": "features to the file of the ordered heat map, Euclidean distances",
     "cut": "clusters cut out by the rule",
     "heat_map": "heat map as PNG and SVG",
     "enrichment": "enrichment in as many terms as GO's cellular components",
@@ -95,13 +177,19 @@ STEPS = {
 def proteome() -> list[str]:
     """Return the section on analyses at the size of the paper's proteome."""
     found, atlas = load("clustering"), load("atlas")
+    against = [
+        f"From features to the ordered heat map with {metric} distances, scipy's `pdist` and `linkage` alone take {v['ratio']:.2f} times "
+        f"as "
+        f"long (wall), to the dendrogram {v['ratio_to_dendrogram']:.2f} times; our peak {v['peak_mb']:,.0f} MiB."
+        for metric, v in found.get("summary", {}).items()
+    ]
     rows = {r["step"]: r for r in found["runs"] if r["step"] in STEPS and r["repeat"] == 0}
     marks, pictures = atlas["browser"]["marks"], atlas["browser"]["pictures"]
     wall = {k: v[0] for k, v in atlas["seconds_wall_and_processor"].items()}
     return [
         "## Twelve thousand proteins",
         "",
-        f"{found['proteins']:,} made-up proteins of {found['features']} features, the paper's size, one process a step on one thread; "
+        f"{found['proteins']:,} made-up proteins of {found['features']} features, the paper's size, one process a step; "
         f"{found['load_before']:.1f} processes wanted the {found['cores']} cores before the start. Optimal leaf ordering is off above "
         "1,500 proteins. `python benchmarks/clustering.py`",
         "",
@@ -110,8 +198,10 @@ def proteome() -> list[str]:
         *(
             f"| {told} | {rows[step]['processor_seconds']:.1f} | {rows[step]['seconds']:.1f} | {rows[step]['peak_mb']:,.0f} |"
             for step, told in STEPS.items()
+            if step in rows
         ),
         "",
+        *(line for told in against for line in (told, "")),
         f"The protein atlas of {atlas['proteins']:,} made-up proteins: map, clusters and neighbours "
         f"{wall['map, clusters, neighbours']:.0f} s, crops {wall['crops']:.0f} s (wall; {atlas['load_before']:.1f} processes wanted the "
         f"cores), {atlas['page_mb']:.0f} MB, peak {atlas['peak_mb']:,.0f} MB. In headless Chromium without a graphics card it is usable "
@@ -149,6 +239,79 @@ def waits() -> list[str]:
             f"| {r['wait_share']:.1%} | {r['mb_per_second']:,.0f} |"
             for r in found["runs"]
         ),
+        "",
+    ]
+
+
+def image_pairs() -> list[str]:
+    """Return the section on distances of image pairs; nothing where it was not measured."""
+    if not (RESULTS / "distances.json").exists():
+        return []
+    found = load("distances")
+    summary, runs = found["summary"], {r["step"]: r for r in found["runs"]}
+    named = {"ours": "`mean_distances`", "loop": "a loop over the pairs with scipy's `cdist`"}
+    return [
+        "## Distances of images",
+        "",
+        f"{found['pairs']:,} pairs of images, as the analysis of cell lines draws them from {found['images']:,} made-up images with "
+        f"{found['cells']:,} cells of {found['features']} features. The loop takes {summary['ratio']:.1f} times as long (wall, "
+        f"{found['cores']} cores); the means differ by {summary['greatest_relative_difference']:.0e} of their value at most. "
+        f"{found['load_before']:.1f} processes wanted the cores before the start. Holding the features takes "
+        f"{summary['peak_mb']['hold']:,.0f} MiB of the peaks. `python benchmarks/bench_distances.py`",
+        "",
+        "| | processor, s | wall, s | peak, MiB |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {told} | {runs[k]['processor_seconds']:.1f} | {runs[k]['seconds']:.1f} | {summary['peak_mb'][k]:,.0f} |"
+            for k, told in named.items()
+        ),
+        "",
+    ]
+
+
+def fields_to_crops() -> list[str]:
+    """Return the section on simulated fields and their crops; nothing where it was not measured."""
+    if not (RESULTS / "cells.json").exists():
+        return []
+    found = load("cells")
+    return [
+        "## Simulated fields to crops",
+        "",
+        f"What `pci cells` does on a recipe: draw the fields, then read, segment and crop them; on one process and on two, their start "
+        f"included. {found['environment']['device']}, {found['cores']} cores, {found['load_before']:.1f} processes wanted them before the "
+        "start. The crops are the same bit by bit. `python benchmarks/bench_cells.py`",
+        "",
+        "| | fields | fields/s, one process | two | cells/s, one process | two | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {v['fields']:,} | {v['fields_per_second_1']:.2f} | {v['fields_per_second_2']:.2f} | {v['cells_per_second_1']:.0f} "
+            f"| {v['cells_per_second_2']:.0f} | {v['ratio']:.2f} |"
+            for name, v in found["summary"].items()
+        ),
+        "",
+    ]
+
+
+def growth() -> list[str]:
+    """Return the section on how time and memory grow with the cells; nothing where it was not measured."""
+    if not (RESULTS / "growth.json").exists():
+        return []
+    found = load("growth")
+    rows = [
+        f"| {told} | {small:,} | {large:,} | {v['time_ratio']:.2f} | {v['peak_ratio']:.3f} |"
+        for key, told in (("extract", "extraction, streamed"), ("train", "training, an epoch, streamed"))
+        for v, (small, large) in [(found["summary"][key], found["cells"][key])]
+    ]
+    return [
+        "## Ten times the cells",
+        "",
+        f"Time of the pass itself and peak memory of its process at the larger size, over those at the smaller; width {found['width']:g}, "
+        f"made-up cells. {found['environment']['device']}; {found['load_before']:.1f} processes wanted the {found['cores']} "
+        "cores before the start. `python benchmarks/bench_growth.py`",
+        "",
+        "| | cells | cells | times as long | times the memory |",
+        "|---|---:|---:|---:|---:|",
+        *rows,
         "",
     ]
 
@@ -204,19 +367,21 @@ def page() -> str:
         "This page is written by `python benchmarks/report.py` from the raw results in `benchmarks/results/`; `make bench` "
         "makes them anew.",
         "",
-        "## Speed",
+        "## Goals",
         "",
-        f"{speed['environment']['device']}; torch {speed['environment']['torch']}; Python {speed['environment']['python']}. "
-        f"{len(speed['runs'])} repeats of the product's own training loop and extraction on {speed['cells']:,} made-up cells "
-        "of 2 x 64 x 64 px, "
-        "full width, batch 64; each repeat runs ours and the baselines one after another. `python benchmarks/bench_throughput.py`",
+        "What the project set out to reach, each as a ratio to a baseline that ran in the same run. Simulated or made-up cells; the "
+        "sections below have hardware, sizes and repeats.",
         "",
-        "| | median | lowest | highest |",
-        "|---|---:|---:|---:|",
-        *(f"| {MEASURED[k]} | {' | '.join(number(k, v[w]) for w in ('median', 'min', 'max'))} |" for k, v in summary.items()),
+        *goals.table(RESULTS),
         "",
+        *speed_of("throughput"),
+        *speed_of("throughput_float32"),
+        *gpu(),
+        *several(),
         *neighbours(),
+        *image_pairs(),
         *proteome(),
+        *fields_to_crops(),
         "## Memory",
         "",
         "Peak resident memory of a process that trains or extracts, at two data set sizes ten times apart. `python "
@@ -229,6 +394,7 @@ def page() -> str:
         *in_chunks(sizes, small, large),
         f"| extraction, MiB | {sizes['extract', small]['peak_mb']:.0f} | {sizes['extract', large]['peak_mb']:.0f} |",
         "",
+        *growth(),
         *streamed(),
         *waits(),
         "## Killed and resumed",
