@@ -178,8 +178,7 @@ def proteome() -> list[str]:
     """Return the section on analyses at the size of the paper's proteome."""
     found, atlas = load("clustering"), load("atlas")
     against = [
-        f"From features to the ordered heat map with {metric} distances, scipy's `pdist` and `linkage` alone take {v['ratio']:.2f} times "
-        f"as "
+        f"From features to the ordered heat map with {metric} distances, scipy's `pdist` and `linkage` take {v['ratio']:.2f} times as "
         f"long (wall), to the dendrogram {v['ratio_to_dendrogram']:.2f} times; our peak {v['peak_mb']:,.0f} MiB."
         for metric, v in found.get("summary", {}).items()
     ]
@@ -305,9 +304,9 @@ def growth() -> list[str]:
     return [
         "## Ten times the cells",
         "",
-        f"Time of the pass itself and peak memory of its process at the larger size, over those at the smaller; width {found['width']:g}, "
-        f"made-up cells. {found['environment']['device']}; {found['load_before']:.1f} processes wanted the {found['cores']} "
-        "cores before the start. `python benchmarks/bench_growth.py`",
+        f"Time of the pass itself and peak memory of its process at the larger size, over those at the smaller; width "
+        f"{found['width']:g}, made-up cells. {found['environment']['device']}; {found['load_before']:.1f} processes wanted the "
+        f"{found['cores']} cores before the start. `python benchmarks/bench_growth.py`",
         "",
         "| | cells | cells | times as long | times the memory |",
         "|---|---:|---:|---:|---:|",
