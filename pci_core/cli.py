@@ -286,7 +286,7 @@ def main() -> None:
 def _run_together(world: World) -> None:
     """Run the command line as one of several processes: the first speaks, and an error in one ends all."""
     if not world.is_first:
-        sys.stdout = open(os.devnull, "w")  # until the process ends
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     try:
         with world.guard():
             app()

@@ -131,7 +131,7 @@ def extract(
                 writers[layer] = stack.enter_context(_writing(path, dataset, names, [facts, {"layer": layer}, cost]))
             else:
                 writers[layer] = stack.enter_context(Part(path, mine.start, encoder.dims[layer]))
-        bar = stack.enter_context(tqdm(total=len(mine), unit=" cells", disable=quiet))
+        bar = stack.enter_context(tqdm(total=len(mine), unit=" cells", desc="share of rank 0" if world.size > 1 else None, disable=quiet))
         rows = torch.arange(mine.start, mine.stop).split(batch_size) if mine else ()
         for index, raw in zip(rows, feed.batches(rows), strict=True):
             x = preprocess(raw, spec, dataset.n_protein).contiguous(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ LIMIT = 45.0  # seconds without one, and a process is taken for dead: the others
 GRACE = 10.0  # seconds for the main thread to end by its own error before the watching thread ends the process
 FAILED = "failed"  # the store's key for what went wrong first
 LEFT = "left"
+_STORE = "the process or machine that keeps the meeting point (MASTER_ADDR) is"
 
 
 class Heartbeat:
@@ -89,7 +90,7 @@ class Heartbeat:
         """
         seconds = 3 * self._interval if seconds is None else seconds
         if self._unreachable:
-            return "the process or machine that keeps the meeting point (MASTER_ADDR) is"
+            return _STORE
         now = time.monotonic()
         gone = [r for r, value in enumerate(self._seen) if r != self._rank and value != LEFT and now - self._moved[r] > seconds]
         named = ", ".join(map(str, gone[:8])) + (" …" if len(gone) > 8 else "")
@@ -125,7 +126,7 @@ class Heartbeat:
                 self._round, wrong_since = now, None
             last = now
             if now - self._round > LIMIT and not self._unreachable:
-                self._on_loss(f"{'the process or machine that keeps the meeting point (MASTER_ADDR) is'}")
+                self._on_loss(_STORE)
             elif found := "" if self._unreachable else self.lost(LIMIT):
                 self._on_loss(found)
             wrong_since = (wrong_since or now) if self._unreachable or self.failure else None

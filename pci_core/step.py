@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pci_core import device as devices
 from pci_core.model import Model
-from pci_core.parallel import loss_of_all
 from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Preprocess
+from pci_core.synchronised import loss_of_all
 
 
 def prepare(raw: Tensor, flips: Tensor, spec: Preprocess, n_protein: int) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,7 @@ class TrainingStep:
     dtype : torch.dtype
         What products are computed in.
     processes : int
-        How many train together, each calling this with its part of the batch, see `pci_core.parallel`.
+        How many train together, each calling this with its part of the batch, see `pci_core.synchronised`.
     """
 
     def __init__(

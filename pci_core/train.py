@@ -36,11 +36,11 @@ from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
-from pci_core.parallel import plain, synchronise
 from pci_core.recipe import Recipe, Training
 from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
 from pci_core.storage import atomic_path, write_text
+from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
