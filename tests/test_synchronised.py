@@ -58,7 +58,8 @@ for split in (5, 8):  # the second time, one process has no pair at all
     whole.loss(x, y).mean().backward()
     synchronise(shared, cpu)
     mine = slice(0, split) if rank == 0 else slice(split, 8)
-    (loss_of_all(shared, cpu)(x[mine], y[mine]).sum() * 2 / 8).backward()
+    loss = loss_of_all(shared, cpu)
+    (loss(x[mine], y[mine]).sum() * 2 / 8).backward()
     for (name, p), q in zip(whole.named_parameters(), shared.parameters(), strict=True):
         torch.testing.assert_close(q.grad, p.grad, rtol=1e-10, atol=1e-12, msg=lambda m: f"{name}, {split}: {m}")
     for (name, p), q in zip(whole.named_buffers(), shared.buffers(), strict=True):
