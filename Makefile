@@ -10,7 +10,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book pages test lint format bench address clean clean-venv
+.PHONY: help book pages test lint format bench bench-gpu address clean clean-venv
 
 help:  ## list these commands
 	@echo "make <command>   (PYTHON=python3.12 chooses another Python for .venv)"; echo
@@ -35,7 +35,10 @@ format: $(READY)  ## put all files into the one style
 	$(PY) -m ruff format .
 
 bench: $(READY)  ## every benchmark of benchmarks/, one after another
-	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(PY) "$$script" $(ARGS); done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py | grep -v bench_gpu); do echo "== $$script"; $(PY) "$$script" $(ARGS); done
+
+bench-gpu: $(READY)  ## all figures of one GPU in eight minutes, with the goals (needs a PyTorch built for that GPU in .venv)
+	$(PY) benchmarks/bench_gpu.py $(ARGS)
 
 address: $(READY)  ## copy the repository's address from pyproject.toml to every file that needs it
 	$(PY) tools/address.py

@@ -20,6 +20,8 @@ MEASURED = {
     "data_wait_share": "training, share of time waiting for data",
     "conv4_256": "extraction of conv4, batch 256, cells/s",
     "all_layers_256": "extraction of all five layers, batch 256, cells/s",
+    "conv4_256_compiled": "the same, compiled (`--compile on`)",
+    "all_layers_256_compiled": "all five layers, compiled",
     "conv4_1": "extraction of conv4, batch 1, cells/s",
     "keras_training": "Keras: training, pairs/s",
     "keras_conv4_64": "Keras: conv4, batch 64, cells/s",
@@ -28,6 +30,7 @@ MEASURED = {
     "training_ratio": "ours to Keras, training",
     "extraction_ratio_64": "ours (batch 256) to Keras at batch 64, conv4",
     "extraction_ratio_1": "ours (batch 256) to Keras at batch 1, conv4",
+    "extraction_ratio_1_predict": "ours (batch 256) to Keras' `predict` cell by cell, conv4",
 }
 NEIGHBOURS = {
     "own_cell": "own cell left out",

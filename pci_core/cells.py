@@ -7,10 +7,12 @@ Raw intensities are kept; rescaling to [0, 1] belongs to `pci_core.preprocess`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -110,6 +112,42 @@ def image_starts(image: Sequence[str] | pd.Series, where: str) -> np.ndarray:
     return starts.astype(np.int64)
 
 
+def _stamp(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_size, stat.st_mtime_ns
+
+
+class CropsFile:
+    """The opened ``crops.npy`` of a dataset; made by `CellDataset.opened`."""
+
+    def __init__(self, handle: io.FileIO, path: Path, offset: int, stamp: tuple[int, int]) -> None:
+        self._handle, self._path, self._offset, self._stamp = handle, path, offset, stamp
+
+    def read(self, first: int, out: np.ndarray) -> None:
+        """Fill `out`, (n, C, H, W) of the stored dtype and contiguous, with rows `first` to `first` + n.
+
+        Raises
+        ------
+        DatasetError
+            The file ends before.
+        """
+        row = out[0].nbytes
+        flat = out.reshape(-1).view(np.uint8).data
+        self._handle.seek(self._offset + first * row)
+        done = 0
+        while done < len(flat):  # the system gives at most 2 GB at a time
+            got = self._handle.readinto(flat[done:])
+            if not got:
+                raise DatasetError(f"{self._path} ends early at cell {first + done // row}: it changed while it was read.")
+            done += got
+
+    def check(self) -> None:
+        """Raise `DatasetError` if the file is not the one that the dataset was opened with."""
+        if _stamp(os.fstat(self._handle.fileno())) != self._stamp:
+            raise DatasetError(
+                f"{self._path} was written to after it was opened, so the cells read may be mixed. Start again when nothing writes to it."
+            )
+
+
 class CellDataset:
     """Single-cell crops with their table.
 
@@ -160,7 +198,7 @@ class CellDataset:
             )
         self.starts = image_starts(self.table["image"], str(self.folder))
         self._offset = int(self.crops.offset)
-        self._row = int(np.prod(shape[1:])) * self.crops.itemsize
+        self._stamp = _stamp(os.stat(self.folder / CROPS))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -206,16 +244,47 @@ class CellDataset:
         -------
         ndarray
             (len(rows), C, H, W), the stored dtype.
+
+        Raises
+        ------
+        DatasetError
+            The file ends early or changed after this dataset was opened.
         """
         out = np.empty((len(rows), *self.crops.shape[1:]), self.crops.dtype)
-        flat = out.reshape(-1).view(np.uint8)
-        with open(self.folder / CROPS, "rb", buffering=0) as handle:
-            for i, row in enumerate(rows.tolist()):
-                target = flat[i * self._row : (i + 1) * self._row]
-                handle.seek(self._offset + row * self._row)
-                if handle.readinto(target.data) != self._row:
-                    raise DatasetError(f"{self.folder / CROPS} ends early at cell {row}: it changed while it was read.")
+        self.read_into(rows, out)
         return out
+
+    def read_into(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Read crops by row into an array that is there already, e.g. page-locked memory; see `read`.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            (n,) rows in any order; a run of neighbours is one read.
+        out : ndarray
+            (n, C, H, W), the stored dtype, contiguous.
+
+        Raises
+        ------
+        DatasetError
+            The file ends early or changed after this dataset was opened.
+        """
+        if not len(rows):
+            return
+        ends = np.concatenate([np.flatnonzero(np.diff(rows) != 1) + 1, [len(rows)]])
+        with self.opened() as file:
+            begin = 0
+            for first, end in zip(rows[np.concatenate([[0], ends[:-1]])].tolist(), ends.tolist(), strict=True):
+                file.read(first, out[begin:end])
+                begin = end
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[CropsFile]:
+        """Open the crops to read blocks of rows, without a mapping."""
+        with open(self.folder / CROPS, "rb", buffering=0) as handle:
+            file = CropsFile(handle, self.folder / CROPS, self._offset, self._stamp)
+            yield file
+            file.check()
 
     def verify(self) -> None:
         """Read all bytes and compare with the stored hash.

@@ -13,6 +13,9 @@ import pci_core
 from pci_core import cli_data, cli_init, cli_weights, distributed
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
+    CompileOption,
+    CropsOption,
+    DaskOption,
     DataOption,
     DeviceOption,
     EpochsOption,
@@ -87,12 +90,13 @@ def cells(
     device: DeviceOption = "auto",
     seed: SeedOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Make the single-cell crops: simulate or download, segment, crop."""
     from pci_core.run import Run
 
-    run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, quiet=quiet)
+    run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, dask=dask, quiet=quiet)
     dataset = run.cells()
     print(
         f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}"
@@ -107,6 +111,8 @@ def train(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile: CompileOption = "auto",
+    crops: CropsOption = "auto",
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
@@ -118,8 +124,19 @@ def train(
     from pci_core.run import Run
 
     training = training_keys(seed, epochs, width, start=start)
-    folder = Run(recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet).train(model)
-    print(f"{folder}: weights, losses and TensorBoard log")
+    run = Run(
+        recipe,
+        runs,
+        data=data,
+        device=device,
+        precision=precision,
+        compile=compile,
+        crops=crops,
+        training=training,
+        jobs=jobs,
+        quiet=quiet,
+    )
+    print(f"{run.train(model)}: weights, losses and TensorBoard log")
 
 
 @app.command()
@@ -140,11 +157,14 @@ def features(
     runs: RunsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    compile: CompileOption = "auto",
+    crops: CropsOption = "auto",
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
     start: StartOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Write feature sets as .h5ad and .parquet, making cells and model first where needed."""
@@ -153,7 +173,18 @@ def features(
 
     training = training_keys(seed, epochs, width, scratch, start, weights)
     run = Run(
-        recipe, runs, data=data, device=device, precision=precision, training=training, jobs=jobs, quiet=quiet, vgg16_weights=vgg16_weights
+        recipe,
+        runs,
+        data=data,
+        device=device,
+        precision=precision,
+        compile=compile,
+        crops=crops,
+        training=training,
+        jobs=jobs,
+        dask=dask,
+        quiet=quiet,
+        vgg16_weights=vgg16_weights,
     )
     for path in run.feature_files(names or LAYERS).values():
         print(path)
@@ -286,7 +317,7 @@ def main() -> None:
 def _run_together(world: World) -> None:
     """Run the command line as one of several processes: the first speaks, and an error in one ends all."""
     if not world.is_first:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+        sys.stdout = open(os.devnull, "w")  # until the process ends  # noqa: SIM115
     try:
         with world.guard():
             app()

@@ -13,6 +13,17 @@ RecipeArgument = Annotated[
 RunsOption = Annotated[Path | None, typer.Option("--runs", help="Folder of all runs [default: $PCI_RUNS or ./runs].")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16, float16.")]
+CompileOption = Annotated[
+    str, typer.Option("--compile", help="auto (on for CUDA), on, off, graphs (CUDA graphs, for small batches): compile the network.")
+]
+CropsOption = Annotated[
+    str,
+    typer.Option(
+        "--crops",
+        help="Where crops wait: resident (on the device), chunked (chunks of whole images, read ahead), streamed (row by row); "
+        "auto chooses by the memory that is free, and says so.",
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the training [default: the recipe's].")]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of the training [default: the recipe's].")]
 WidthOption = Annotated[
@@ -34,6 +45,12 @@ WeightsOption = Annotated[
     ),
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for work per field of view; -1 = all cores.")]
+DaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster (tcp://10.0.0.1:8786) whose workers do what --jobs would do here."
+    ),
+]
 ScratchOption = Annotated[
     bool, typer.Option("--scratch", help="Train on the recipe's own cells even where pretrained weights are shipped.")
 ]

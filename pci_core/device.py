@@ -6,6 +6,8 @@ import ctypes
 import functools
 import platform
 import sys
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -14,6 +16,7 @@ from pci_core.distributed import local_rank
 from pci_core.errors import DeviceError, unknown_name
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+COMPILE = ("auto", "on", "graphs", "off")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -71,13 +74,23 @@ def choose_precision(device: torch.device, name: str = "auto") -> torch.dtype:
         raise unknown_name("precision", name, PRECISIONS)
     if name == "auto":
         if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+            return torch.bfloat16 if _gpu_has_bfloat16(device) else torch.float16
         if device.type == "cpu" and _cpu_has_bfloat16():
             return torch.bfloat16
         return torch.float32
+    if name == "bfloat16" and device.type == "cuda" and not _gpu_has_bfloat16(device):
+        major, minor = torch.cuda.get_device_capability(device)
+        raise DeviceError(
+            f"bfloat16 was asked for, but {torch.cuda.get_device_name(device)} ({device}) has compute capability {major}.{minor} and "
+            "multiplies in bfloat16 from 8.0 on; use --precision float16, or --precision auto to take what it has."
+        )
     if name == "float16" and device.type == "cpu":
         raise DeviceError("float16 is for GPUs; use --precision bfloat16 or float32 on the CPU.")
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -105,6 +118,63 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in handle if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def compile_mode(device: torch.device, how: str = "auto") -> str | None:
+    """Return the mode to give to `torch.compile`, None where nothing shall be compiled.
+
+    Parameters
+    ----------
+    device : torch.device
+    how : str
+        ``"on"``, ``"graphs"`` (CUDA graphs too, which save the starts of many small kernels: for batches so small that the
+        processor cannot start them fast enough), ``"off"``, or ``"auto"``: on for CUDA, off elsewhere, where it gains
+        little in training and costs up to a minute.
+
+    Raises
+    ------
+    DeviceError
+        CUDA graphs on another device.
+    """
+    if how not in COMPILE:
+        raise unknown_name("way to compile", how, COMPILE)
+    if how == "graphs" and device.type != "cuda":
+        raise DeviceError(f"CUDA graphs need a CUDA device, this is '{device}'; use --compile on or off.")
+    if how == "off" or (how == "auto" and device.type != "cuda"):
+        return None
+    return "reduce-overhead" if how == "graphs" else "default"
+
+
+NOT_COMPILED = "not compiled"
+
+
+def warm_up(work: Callable[[], object]) -> str:
+    """Run what was given to `torch.compile` for the first times; return what to print of it.
+
+    The text begins with `NOT_COMPILED` where there is no compiler or it failed: then the caller goes on with the
+    function as it was.
+    """
+    began = time.perf_counter()
+    try:
+        for _ in range(3):  # compiled, then recorded where there are graphs, then replayed
+            work()
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # a compiler that is missing or fails has no error class of its own
+        return f"{NOT_COMPILED}: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    return f"compiled in {time.perf_counter() - began:.0f} s"
+
+
+def blank(shape: tuple[int, ...], dtype: str, device: torch.device) -> torch.Tensor:
+    """Return zeros of a stored type, e.g. ``"uint8"``, on the device: a batch to compile for."""
+    return torch.zeros(shape, dtype=getattr(torch, dtype), device=device)
+
+
+def tune(device: torch.device) -> None:
+    """Set what makes long work with batches of one size faster on a device: convolution algorithms, kept memory."""
+    keep_freed_memory()
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # tries the algorithms once for each shape: seconds at the start
 
 
 @functools.cache

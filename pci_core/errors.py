@@ -74,6 +74,10 @@ class StorageError(PCIError):
     """A full disk, or a folder that cannot be read or written."""
 
 
+class ClusterError(PCIError):
+    """A Dask cluster that cannot be reached, or whose workers cannot do the work."""
+
+
 class DeviceError(PCIError):
     """A device or precision that this machine does not have."""
 

@@ -17,6 +17,27 @@ from pci_core.errors import SamplingError
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Whole images whose pairs follow one another in an epoch, so that they are in memory together.
+
+    Attributes
+    ----------
+    begin : int
+        Position in the epoch of the first of these pairs.
+    spans : ndarray
+        (k, 2) int64: ranges of rows of the dataset, ascending, neighbours joined.
+    """
+
+    begin: int
+    spans: np.ndarray
+
+    @property
+    def cells(self) -> int:
+        """Number of cells, which is also the number of pairs."""
+        return int((self.spans[:, 1] - self.spans[:, 0]).sum())
+
+
+@dataclass(frozen=True)
 class Pairs:
     """One epoch of pairs, in training order.
 
@@ -26,11 +47,14 @@ class Pairs:
         (N,) int64 rows of the dataset.
     flips : Tensor
         (N, 4) bool: vertical and horizontal flip of the source, then of the target.
+    chunks : tuple of Chunk
+        Where the epoch's chunks begin and which rows they need; empty where the order has none, and in batches.
     """
 
     source: Tensor
     target: Tensor
     flips: Tensor
+    chunks: tuple[Chunk, ...] = ()
 
     def __len__(self) -> int:
         return len(self.source)
@@ -82,29 +106,85 @@ class PairSampler:
         self.first, self.count = torch.from_numpy(first).to(self.device), torch.from_numpy(count).to(self.device)
         self.within = torch.from_numpy(within).to(self.device)
         self.cells = len(first)
+        self._begin, self._count = starts[usable], counts[usable]  # of images, for chunks
 
-    def epoch(self, seed: int, epoch: int) -> Pairs:
-        """Draw one epoch: every cell once as a source, in random order, each with a fresh target.
-
-        The draw depends on `seed` and `epoch` alone, so that a cut run resumes inside an epoch.
+    def chunks(self, seed: int, epoch: int, chunk: int) -> tuple[Chunk, ...]:
+        """Put the images into a random order and cut it into chunks of whole images.
 
         Parameters
         ----------
         seed, epoch : int
             Of the training run.
+        chunk : int
+            Cells of a chunk at most; an image with more is a chunk of its own.
+
+        Returns
+        -------
+        tuple of Chunk
+            Each image once; images of a single cell are in none.
+
+        Raises
+        ------
+        SamplingError
+            `chunk` is below 1.
+        """
+        return tuple(self._cut(seed, epoch, chunk)[0])
+
+    def _cut(self, seed: int, epoch: int, chunk: int) -> tuple[list[Chunk], np.ndarray]:
+        """Return the chunks, and for each image the number of its chunk."""
+        if chunk < 1:
+            raise SamplingError(f"a chunk holds at least one cell, found {chunk}. Leave it out to draw over all images at once.")
+        order = np.random.default_rng([seed, epoch, 0xC4]).permutation(len(self._count))  # on the CPU: the same on every device
+        ends = np.cumsum(self._count[order])
+        number = np.empty(len(order), np.int32)
+        out: list[Chunk] = []
+        first, begin = 0, 0
+        while first < len(order):
+            last = max(first + 1, int(np.searchsorted(ends, begin + chunk, "right")))
+            number[order[first:last]] = len(out)
+            images = np.sort(order[first:last])
+            low, high = self._begin[images], self._begin[images] + self._count[images]
+            apart = np.flatnonzero(low[1:] != high[:-1])
+            spans = np.stack([low[np.concatenate([[0], apart + 1])], high[np.concatenate([apart, [-1]])]], 1)
+            out.append(Chunk(begin, spans))
+            first, begin = last, int(ends[last - 1])
+        return out, number
+
+    def epoch(self, seed: int, epoch: int, chunk: int | None = None) -> Pairs:
+        """Draw one epoch: every cell once as a source, in random order, each with a fresh target.
+
+        The draw depends on `seed`, `epoch` and `chunk` alone, so that a cut run resumes inside an epoch.
+
+        Parameters
+        ----------
+        seed, epoch : int
+            Of the training run.
+        chunk : int, optional
+            Keep the pairs of a chunk of whole images together (see `chunks`): chunk after chunk, in random order
+            within each. By default the order is random over all cells.
 
         Returns
         -------
         Pairs
+
+        Raises
+        ------
+        SamplingError
+            `chunk` is below 1.
         """
         generator = torch.Generator(self.device)
         generator.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
         order = torch.randperm(self.cells, generator=generator, device=self.device)
+        chunks: list[Chunk] = []
+        if chunk is not None:
+            chunks, number = self._cut(seed, epoch, chunk)
+            of_cell = torch.from_numpy(np.repeat(number, self._count)).to(self.device)
+            order = order[torch.sort(of_cell[order], stable=True).indices]  # stable: within a chunk the order stays the random one
         first, count, within = self.first[order], self.count[order], self.within[order]
         # 62 random bits modulo n - 1: the bias is below n / 2^62
         step = torch.randint(0, 2**62, (self.cells,), generator=generator, device=self.device) % (count - 1) + 1
         flips = torch.randint(0, 2, (self.cells, 4), generator=generator, device=self.device, dtype=torch.uint8).bool()
-        return Pairs(first + within, first + (within + step) % count, flips)
+        return Pairs(first + within, first + (within + step) % count, flips, tuple(chunks))
 
 
 def split_images(n: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,18 +19,20 @@ import pandas as pd
 from pci_core import distributed, pretrained
 from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
-from pci_core.baselines.compute import compute
+from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
-from pci_core.device import choose_device, choose_precision
+from pci_core.device import choose_device, choose_precision, compile_mode
 from pci_core.errors import CheckpointError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
+from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
 from pci_core.painting import Painted, paint
+from pci_core.parallel import on_cluster
 from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
 from pci_core.recipe import Recipe
@@ -64,10 +66,15 @@ class Run:
         trained on all. What is made of them is kept beside, under a name that says so.
     vgg16_weights : path-like, optional
         VGG16 weights to use instead of torch's public ImageNet file.
-    device, precision : str
+    device, precision, compile : str
         See `pci_core.device`.
+    crops : str
+        Where crops wait for training and extraction, see `pci_core.feed`.
     jobs : int
         Processes for work per field of view; -1 = all cores.
+    dask : str, optional
+        Address of a Dask scheduler, e.g. ``"tcp://10.0.0.1:8786"``, whose workers do the work per field of view and per cell
+        instead; see `pci_core.parallel.on_cluster`. They must see this run's folder and the images under the same paths.
     quiet : bool
         No progress bars and no printed lines.
 
@@ -89,11 +96,15 @@ class Run:
         vgg16_weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         precision: str = "auto",
+        compile: str = "auto",
+        crops: str = "auto",
         jobs: int = -1,
+        dask: str | None = None,
         quiet: bool = False,
     ) -> None:
         base = recipe if isinstance(recipe, Recipe) else recipes.load(recipe)
         self.folder = Path(runs or os.environ.get("PCI_RUNS", "runs")) / base.name
+        self.folder = self.folder.resolve() if dask else self.folder  # workers start in another folder
         base = sources.located(base, data, self.folder / DATA_PLACE)
         changed = {k: v for k, v in (training or {}).items() if v is not None}
         if changed:
@@ -110,7 +121,12 @@ class Run:
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
         # several processes that work together speak with one voice
-        self.device, self.precision, self.jobs, self.quiet = device, precision, jobs, quiet or not distributed.world().is_first
+        compile_mode(choose_device(device), compile)
+        if crops not in MODES:
+            raise unknown_name("way to hold crops", crops, MODES)
+        self.device, self.precision, self.jobs, self.dask = device, precision, jobs, dask
+        self.compile, self.crops = compile, crops
+        self.quiet = quiet or not distributed.world().is_first
         self.steps = Steps(self.folder / "steps")
 
     @property
@@ -130,7 +146,8 @@ class Run:
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
         return Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
-                   device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
+                   device=self.device, precision=self.precision, compile=self.compile, crops=self.crops, jobs=self.jobs, dask=self.dask,
+                   quiet=self.quiet)  # fmt: skip
 
     # --- steps
 
@@ -183,12 +200,14 @@ class Run:
                 sources.ready_cells(self.recipe, out, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             elif fields is not None:
-                build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
+                with on_cluster(self.dask, self.folder, _first_image(*fields), quiet=self.quiet):
+                    build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             else:
                 table, root = self.fields()
                 truth = pd.read_parquet(root / "truth.parquet")
-                build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
+                with on_cluster(self.dask, self.folder, _first_image(table, root), quiet=self.quiet):
+                    build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
 
         self.steps.make("cells", inputs, [out / CROPS, out / TABLE], make)
         self._check_unchanged("cells", out)
@@ -206,7 +225,7 @@ class Run:
         out = self.folder / "fields"
 
         def make() -> None:
-            with atomic_path(out, folder=True) as temporary:
+            with on_cluster(self.dask, self.folder, quiet=self.quiet), atomic_path(out, folder=True) as temporary:
                 simulate(self.recipe.source, temporary, jobs=self.jobs, progress=not self.quiet)
 
         inputs = {"recipe": self.recipe.section_hash("source"), "code": sources.CODE["simulate"]}
@@ -245,7 +264,8 @@ class Run:
             world = distributed.world()
             with world.holding(lambda: self.steps.locked(work.name)):  # the same with more epochs works in the same folder
                 world.first(lambda: self._start_from_shorter(work, cut))
-                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, quiet=self.quiet, start=start)
+                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, data=self.crops,
+                      compile=self.compile, quiet=self.quiet, start=start)  # fmt: skip
                 world.first(lambda: _move(work, out))
 
         self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make, together=True)
@@ -318,6 +338,7 @@ class Run:
         inputs = {**facts, "dataset": dataset.sha256, "pooling": pooling, "preprocess": asdict(self.recipe.preprocess)}
         inputs |= {"converted": given.converted} if given and given.converted else {}
         inputs |= {"precision": self.precision} if self.precision != "auto" else {}
+        inputs |= {"compile": self.compile} if self.compile in ("on", "graphs") else {}
         steps = {f"features/{p.stem}": (layer, p) for layer, p in paths.items()}
 
         def make(todo: list[str]) -> None:
@@ -327,7 +348,8 @@ class Run:
             if note and not self.quiet:
                 print(f"Note: {note}")
             extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess, facts | {"weights_note": note or None},
-                    pooling=pooling, device=self.device, precision=self.precision, quiet=self.quiet, prefix=kind)  # fmt: skip
+                    pooling=pooling, device=self.device, precision=self.precision, data=self.crops, compile=self.compile,
+                    quiet=self.quiet, prefix=kind)  # fmt: skip
 
         self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind, together=True)
 
@@ -348,8 +370,9 @@ class Run:
         steps = {f"features/{p.stem}": (name, p) for name, p in paths.items()}
 
         def make(todo: list[str]) -> None:
-            made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
-                           device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
+            with on_cluster(self.dask if family in PER_CELL else None, self.folder, dataset.folder / CROPS, quiet=self.quiet):
+                made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
+                               device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
             for name, measured in made.items():
                 write_features(dataset, measured, paths[name], facts)
 
@@ -390,6 +413,12 @@ class Run:
                     f"{folder / file} is not what this run wrote: it was changed by hand or by another program, and the features "
                     f"were made from the old one. Put it back, or delete {folder} and run 'pci cells' again."
                 )
+
+
+def _first_image(table: pd.DataFrame, root: Path) -> Path | None:
+    columns = [c for c in table if c == "path" or c.startswith("path_")]
+    name = next((str(v) for c in columns for v in table[c].head(1) if v), None)
+    return root / name if name else None
 
 
 def _move(work: Path, out: Path) -> None:

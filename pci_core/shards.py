@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pci_core.errors import SamplingError
-from pci_core.pairs import Pairs, PairSampler
+from pci_core.pairs import Chunk, Pairs, PairSampler
 
 
 def divide_images(starts: np.ndarray, images: np.ndarray, shards: int, seed: int) -> list[np.ndarray]:
@@ -90,6 +90,10 @@ class ShardedSampler:
         Batches of an epoch.
     left_out : int
         Images left out because they hold a single cell.
+    parts : list of ndarray of int
+        Images of each own shard.
+    bounds : list of ndarray of int
+        (steps + 1,) for each own shard: how many of its pairs come before each batch.
 
     Raises
     ------
@@ -112,22 +116,35 @@ class ShardedSampler:
         self.own = range(shards) if own is None else own
         parts = divide_images(np.asarray(starts, np.int64), images, shards, seed)
         self.left_out = int((counts[images] < 2).sum())
-        self._samplers = [PairSampler(starts, parts[v], device) for v in self.own]
+        self.parts = [parts[v] for v in self.own]
+        self._samplers = [PairSampler(starts, part, device) for part in self.parts]
         sizes = np.array([counts[part][counts[part] >= 2].sum() for part in parts])
         self.cells = int(sizes.sum())
         self.steps = -(-self.cells // batch_size)
-        self._bounds = _bounds(sizes, batch_size)
+        bounds = _bounds(sizes, batch_size)
+        self.bounds = [bounds[:, v] for v in self.own]
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Pairs, int]]:
-        """Yield the own part of each batch of an epoch, from batch number `start` on, and the size of the whole batch.
+    def draw(self, epoch: int, chunk: int | None = None) -> list[Pairs]:
+        """Draw an epoch of each own shard.
 
-        The draw depends on seed, number of shards and epoch alone, so that a cut run resumes inside an epoch.
+        The draw depends on seed, number of shards, epoch and chunk alone, so that a cut run resumes inside an epoch.
         """
-        drawn = [sampler.epoch(self._seed(v), epoch) for v, sampler in zip(self.own, self._samplers, strict=True)]
+        return [sampler.epoch(self._seed(v), epoch, chunk) for v, sampler in zip(self.own, self._samplers, strict=True)]
+
+    def chunks(self, epoch: int, chunk: int) -> list[tuple[Chunk, ...]]:
+        """Return the chunks of an epoch of each own shard, see `PairSampler.chunks`."""
+        return [sampler.chunks(self._seed(v), epoch, chunk) for v, sampler in zip(self.own, self._samplers, strict=True)]
+
+    def size(self, step: int) -> int:
+        """Return the pairs of a whole batch, over all shards."""
+        return min(self.batch_size, self.cells - step * self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0, chunk: int | None = None) -> Iterator[tuple[Pairs, int]]:
+        """Yield the own part of each batch of an epoch, from batch number `start` on, and the size of the whole batch."""
+        drawn = self.draw(epoch, chunk)
         for step in range(start, self.steps):
-            cuts = [slice(*self._bounds[step : step + 2, v].tolist()) for v in self.own]
-            parts = [Pairs(p.source[cut], p.target[cut], p.flips[cut]) for p, cut in zip(drawn, cuts, strict=True)]
-            yield _joined(parts), min(self.batch_size, self.cells - step * self.batch_size)
+            cuts = [slice(*bounds[step : step + 2].tolist()) for bounds in self.bounds]
+            yield joined([Pairs(p.source[cut], p.target[cut], p.flips[cut]) for p, cut in zip(drawn, cuts, strict=True)]), self.size(step)
 
     def _seed(self, shard: int) -> int:
         if self.shards == 1:
@@ -151,10 +168,11 @@ def _bounds(sizes: np.ndarray, batch_size: int) -> np.ndarray:
     return np.concatenate([np.zeros((1, len(sizes)), np.int64), np.cumsum(counts, 0)])
 
 
-def _joined(parts: list[Pairs]) -> Pairs:
+def joined(parts: list[Pairs]) -> Pairs:
+    """Put the parts of a batch together, also of no shard at all."""
     if len(parts) == 1:
         return parts[0]
     if not parts:  # a process without a shard takes part with nothing
         none = torch.zeros(0, dtype=torch.int64)
         return Pairs(none, none, torch.zeros(0, 4, dtype=torch.bool))
-    return Pairs(*(torch.cat([getattr(p, name) for p in parts]) for name in ("source", "target", "flips")))
+    return Pairs(torch.cat([p.source for p in parts]), torch.cat([p.target for p in parts]), torch.cat([p.flips for p in parts]))

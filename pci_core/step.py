@@ -73,6 +73,37 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.processes = processes
         self._loss: Callable[[Tensor, Tensor], Tensor] = loss_of_all(model, device) if processes > 1 else model.loss
+        self._compiled, self._size = self.losses, 0
+
+    def compile(self, mode: str, raw: Tensor) -> str:
+        """Compile forward and backward for batches of one size; other sizes go on as they are.
+
+        Parameters
+        ----------
+        mode : str
+            See `pci_core.device.compile_mode`.
+        raw : Tensor
+            Crops of a batch of that size, (2 N, C, H, W) on the device; any values. Nothing is learnt from them.
+
+        Returns
+        -------
+        str
+            What to print, see `pci_core.device.warm_up`.
+        """
+        if self.processes > 1:
+            return f"{devices.NOT_COMPILED}: that was never tried with several processes"
+        flips = torch.zeros(len(raw) // 2, 4, dtype=torch.bool, device=self.device)
+        kept = {name: value.clone() for name, value in self.model.named_buffers()}
+        self._compiled, self._size = torch.compile(self.losses, mode=mode, dynamic=False), len(flips)
+        self.model.train()
+        told = devices.warm_up(lambda: self._trained(raw, flips).mean().backward())
+        if told.startswith(devices.NOT_COMPILED):
+            self._compiled, self._size = self.losses, 0
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, value in self.model.named_buffers():
+                value.copy_(kept[name])
+        return told
 
     def losses(self, raw: Tensor, flips: Tensor) -> Tensor:
         """Return the loss of each pair, (N,) float32, see `prepare` for the arguments."""
@@ -83,12 +114,18 @@ class TrainingStep:
         with devices.autocast(self.device, self.dtype):
             return loss(source, target)
 
+    def _trained(self, raw: Tensor, flips: Tensor) -> Tensor:
+        if len(flips) != self._size:
+            return self._losses(raw, flips, self._loss)
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._compiled(raw, flips)
+
     def __call__(self, raw: Tensor, flips: Tensor, pairs: int | None = None) -> Tensor:
         """Train on one batch, or on this process' part of one of `pairs` pairs (it may be empty).
 
         Returns the sum of the losses of the pairs given here, on the device (reading it makes a GPU wait).
         """
-        each = self._losses(raw, flips, self._loss)
+        each = self._trained(raw, flips)
         # the mean over the whole batch; gradients are averaged over processes, so each gives `processes` times its part
         mean = each.mean() if self.processes == 1 or pairs is None else each.sum() * (self.processes / pairs)
         self.optimizer.zero_grad(set_to_none=True)

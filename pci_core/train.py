@@ -29,8 +29,9 @@ from tqdm.auto import tqdm
 
 import pci_core
 from pci_core import device as devices
-from pci_core import distributed
+from pci_core import distributed, memory
 from pci_core.cells import CellDataset
+from pci_core.delivery import Delivery
 from pci_core.distributed import World
 from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
@@ -60,6 +61,7 @@ class Trained:
 
 
 @distributed.together
+@memory.told_when_out("training", "[training] batch_size")
 def train(
     dataset: CellDataset,
     recipe: Recipe,
@@ -69,6 +71,8 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     data: str = "auto",
+    chunk: int | None = None,
+    compile: str = "auto",
     quiet: bool = False,
     checkpoint_seconds: float = 60.0,
     start: dict[str, torch.Tensor] | None = None,
@@ -86,10 +90,13 @@ def train(
         Folder for ``checkpoint.pt``, ``losses.csv``, ``tensorboard/`` and, at the end, ``weights.safetensors``.
     kind : str
         ``"pci"`` or ``"autoencoder"``.
-    device, precision : str
+    device, precision, compile : str
         See `pci_core.device`.
     data : str
-        ``"auto"``, ``"resident"`` or ``"streamed"``, see `pci_core.feed`.
+        ``"auto"``, ``"resident"``, ``"chunked"`` or ``"streamed"``, see `pci_core.feed`.
+    chunk : int, optional
+        Order an epoch by chunks of whole images of at most so many cells; by default it does so only where the crops are
+        larger than memory. A checkpoint's order is kept.
     quiet : bool
         No progress bar and no printed lines.
     checkpoint_seconds : float
@@ -110,6 +117,8 @@ def train(
         The checkpoint in `out` is damaged or belongs to another training, or `start` does not fit the network.
     SamplingError
         No image has two cells, or fewer have than there are shards.
+    DeviceError
+        A batch does not fit into memory; said before anything is written but the folder.
     DistributedError
         Processes have other code, data or settings; one is gone; there are fewer shards than processes.
     """
@@ -121,11 +130,13 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
-    devices.keep_freed_memory()
+    devices.tune(where)
+    mode = devices.compile_mode(where, compile)
     model = build(kind, dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed)
     if start is not None:
         _start_from(model, start)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    need = memory.training_need(model, dataset.crops.shape[1:], dataset.crops.itemsize, where, dtype)
     config = {
         "architecture": model.architecture,
         "training": training_key(spec),
@@ -142,7 +153,6 @@ def train(
     train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size)
     train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
     held = _held_out_pairs(dataset.starts, held_images, spec.seed)
-    feed = Feed(dataset, where, data)
 
     # --- resume
     epoch, step, seconds = 0, 0, 0.0
@@ -150,6 +160,7 @@ def train(
     total = torch.zeros((), dtype=torch.float32 if where.type == "mps" else torch.float64, device=where)
     losses: list[dict[str, float]] = []
     kept: int | None = None
+    use = "pairs"
     if (out / CHECKPOINT).exists():
         state = _load_checkpoint(out / CHECKPOINT, config)
         model.load_state_dict(state["model"])
@@ -158,20 +169,26 @@ def train(
         torch.set_rng_state(state["rng"])
         epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
         seen, kept = state["seen"], state.get("shards", 1)  # there were none in earlier checkpoints
+        chunk = state.get("chunk")  # the order stays, also on a machine with other memory; there was none before there were chunks
+        use = "rows" if chunk is None else "pairs"
         if world.is_first:  # each process adds up its own
             total.copy_(state["total"])
     else:
         torch.manual_seed(spec.seed)
     world.agree({"checkpoint": [epoch, step]})  # and nobody writes the next one before all have read this one
 
+    where_drawn = "cpu" if where.type == "mps" else where
+
     def sampler_of(shards: int) -> ShardedSampler:
         own = range(world.rank, shards, world.size)
-        return ShardedSampler(
-            dataset.starts, train_images, spec.batch_size, spec.seed, shards, own, "cpu" if where.type == "mps" else where
-        )
+        return ShardedSampler(dataset.starts, train_images, spec.batch_size, spec.seed, shards, own, where_drawn)
 
     sampler = sampler_of(_choose_shards(kept, step, shards, world.size))
     next_sampler = sampler if sampler.shards >= world.size else sampler_of(world.size)
+    share = min(-(-spec.batch_size // min(world.size, sampler.shards)), sampler.cells)
+    reserve = memory.check_batch(need, share, where, "training", "pairs", "[training] batch_size")
+    feed = Delivery(dataset, sampler, where, data, use=use, chunk=chunk, reserve=reserve, world=world)
+    held_feed = Feed(dataset, where, images=held_images)  # auto: beside those trained on, or row by row
 
     def save(total: torch.Tensor) -> None:
         if not world.is_first:
@@ -184,10 +201,10 @@ def train(
         }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
         with atomic_path(out / CHECKPOINT) as temporary:
-            torch.save({**content, "losses": losses, "seen": seen, "total": total.cpu(), "shards": sampler.shards}, temporary)
+            torch.save({**content, "losses": losses, "seen": seen, "total": total.cpu(), **feed.order}, temporary)
 
     if not quiet:
-        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.mode}")
+        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.told}")
         if sampler.shards > 1 or world.size > 1:
             print(f"  {world.size} processes, {sampler.shards} shards of whole images; BatchNorm over the whole batch of all processes")
         if next_sampler is not sampler:
@@ -199,6 +216,11 @@ def train(
             f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, "
             f"{len(held_images)} images held out, {sampler.left_out} with one cell left out"
         )
+    if mode and sampler.cells >= spec.batch_size and epoch < spec.epochs:
+        shape = (2 * spec.batch_size, *dataset.crops.shape[1:])
+        compiled = train_step.compile(mode, devices.blank(shape, dataset.crops.dtype.name, where))
+        if not quiet:
+            print(f"  {compiled}")
     board = _Board(out / "tensorboard", epoch) if world.is_first else None
     bar = tqdm(
         total=spec.epochs * sampler.cells,
@@ -213,9 +235,7 @@ def train(
     # --- train
     while epoch < spec.epochs:
         model.train()
-        mine, fetched = itertools.tee(sampler.batches(epoch, step))
-        rows = (torch.cat([b.source, b.target]) for b, _ in fetched)
-        for (batch, pairs), raw in zip(mine, feed.batches(rows), strict=True):
+        for batch, raw, pairs in feed.batches(epoch, step, last=epoch + 1 == spec.epochs):
             total += train_step(raw, batch.flips, pairs)
             seen += pairs
             step += 1
@@ -228,14 +248,19 @@ def train(
             if talk and not quiet:
                 elapsed = time.perf_counter() - begun
                 bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {whole.item() / seen:.5f}, waited {feed.waited / elapsed:.1%}")
+                if slow := feed.slow(elapsed, done // spec.batch_size):
+                    bar.write(slow)
             if due:
                 save(whole)
                 saved = time.perf_counter()
-        epoch, step, sampler = epoch + 1, 0, next_sampler
+        epoch, step = epoch + 1, 0
+        if sampler is not next_sampler:
+            sampler = next_sampler
+            feed = feed.of(sampler)
         row = {
             "epoch": epoch,
             "train_loss": _over_all(world, total)[0].item() / seen,
-            "held_out_loss": _held_out_loss(train_step, feed, held, world),
+            "held_out_loss": _held_out_loss(train_step, held_feed, held, world, memory.held_out_size(spec.batch_size)),
         }
         row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
         losses.append(row)
@@ -346,18 +371,16 @@ def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs 
 
 
 @torch.no_grad()
-def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None, world: World) -> float:
+def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None, world: World, size: int) -> float:
     """Return the loss on images never trained on, NaN where none was held out. The processes share the pairs."""
     if pairs is None:
         return float("nan")
     step.model.eval()
     total = 0.0
-    waited = feed.waited  # the share of waiting is about training
-    batches = list(itertools.islice(pairs.batches(256), world.rank, None, world.size))
+    batches = list(itertools.islice(pairs.batches(size), world.rank, None, world.size))
     rows = (torch.cat([b.source, b.target]) for b in batches)
     for batch, raw in zip(batches, feed.batches(rows), strict=True):
         total += step.losses(raw, batch.flips).sum().item()
-    feed.waited = waited
     step.model.train()
     return _over_all(world, torch.tensor(total, dtype=torch.float64))[0].item() / len(pairs)
 

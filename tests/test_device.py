@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pci_core.device import autocast, choose_device, choose_precision, describe
+from pci_core.device import autocast, blank, choose_device, choose_precision, compile_mode, describe
 from pci_core.errors import DeviceError, UnknownNameError
 
 CPU = torch.device("cpu")
@@ -41,3 +41,19 @@ def test_autocast_changes_the_type_of_products() -> None:
     with autocast(CPU, torch.float32):
         assert (x @ x).dtype == torch.float32
     assert "bfloat16" in describe(CPU, torch.bfloat16)
+
+
+def test_what_is_compiled_where() -> None:
+    cpu, cuda = CPU, torch.device("cuda")
+    assert [compile_mode(cpu, how) for how in ("auto", "on", "off")] == [None, "default", None]
+    assert [compile_mode(cuda, how) for how in ("auto", "on", "graphs", "off")] == ["default", "default", "reduce-overhead", None]
+    with pytest.raises(DeviceError, match="CUDA graphs need a CUDA device, this is 'cpu'"):
+        compile_mode(cpu, "graphs")
+    with pytest.raises(UnknownNameError, match="'yes'"):
+        compile_mode(cpu, "yes")
+
+
+def test_a_blank_batch_has_the_stored_type() -> None:
+    for name in ("uint8", "uint16", "float32"):
+        found = blank((2, 3), name, CPU)
+        assert (str(found.dtype), tuple(found.shape)) == (f"torch.{name}", (2, 3))

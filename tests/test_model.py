@@ -47,6 +47,26 @@ def test_source_encoder_equals_numpy() -> None:
     np.testing.assert_allclose(model.source(x)[0].numpy(), y, rtol=1e-4, atol=1e-5)  # five layers add up
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("falling", [(), (0,), (0, 1)])
+def test_pooling_before_the_norm_is_the_same_bit_for_bit(dtype: torch.dtype, falling: tuple[int, ...]) -> None:
+    encoder = build("pci", 1, 1, 0.05, seed=0).source.eval()
+    randomise(encoder)
+    for i in falling:  # a channel turned round: there the order of the two cannot be changed
+        encoder.blocks[i].norm.weight[1] = -0.5  # type: ignore[union-attr, index, operator]
+    assert encoder.norms_rise() == tuple(i not in falling for i in range(5))
+    x = torch.rand(3, 2, 16, 16, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found, plain, y = encoder.features(x), {}, x
+        for i, (name, block) in enumerate(zip(LAYERS, encoder.blocks, strict=True)):
+            activation, y = block(y)
+            plain[name] = activation.float().amax((2, 3))
+            y = F.max_pool2d(y, 2) if i < 2 else y
+    for name in LAYERS:
+        assert torch.equal(found[name], plain[name])
+
+
 def test_upsampling_is_folded_exactly() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 5, 6, 7, dtype=torch.float64, generator=generator)

@@ -28,8 +28,9 @@ NEEDED = (
 )  # fmt: skip
 FLOORS = {
     "errors": 0, "storage": 0, "cells": 0, "recipe": 0, "model": 0, "preprocess": 0, "device": 0, "keras_h5": 0, "names": 0, "steps": 0,
-    "folds": 0, "heartbeat": 0, "distributed": 0, "synchronised": 0,
-    "imaging": 1, "pairs": 1, "weights": 1, "feed": 1, "painting": 1, "step": 1, "shards": 1, "parts": 1,
+    "folds": 0, "parallel": 0, "waiting": 0, "heartbeat": 0, "distributed": 0,
+    "imaging": 1, "pairs": 1, "weights": 1, "feed": 1, "painting": 1, "step": 1, "pooled": 1, "chunks": 1, "memory": 1, "shards": 1,
+    "parts": 1, "delivery": 1, "synchronised": 1,
     "data": 2, "train": 2, "pretrained": 2, "imported": 2,
     "features": 3, "baselines": 3,
     "analysis": 4, "plots": 4,
@@ -125,7 +126,7 @@ def test_readme_has_no_number_left_to_fill_in() -> None:
 
 def test_every_requirement_is_pinned_within_its_limits() -> None:
     known = pins()
-    for requirement in requirements("book", "test", "lint"):
+    for requirement in requirements("book", "cluster", "test", "lint"):
         name = canonicalize_name(requirement.name)
         assert name in known, f"{requirement.name} has no line in constraints.txt"
         assert requirement.specifier.contains(known[name], prereleases=True), f"{requirement}: constraints.txt has {known[name]}"
@@ -158,7 +159,7 @@ def test_nothing_unpinned_is_installed() -> None:
         pytest.skip(
             f"constraints.txt is exact for Python 3.11 on Linux, this is {environment['python_version']} on {environment['sys_platform']}"
         )
-    todo = [(canonicalize_name(r.name), frozenset(r.extras)) for r in requirements("book", "test", "lint")]
+    todo = [(canonicalize_name(r.name), frozenset(r.extras)) for r in requirements("book", "cluster", "test", "lint")]
     todo += [("setuptools", frozenset()), ("wheel", frozenset())]
     seen: set[tuple[str, frozenset[str]]] = set()
     wrong = []
@@ -194,7 +195,7 @@ def test_what_the_package_imports_is_required_and_the_other_way_round() -> None:
         "jupyter-book": "jupyter_book",
     }
     needed = {modules.get(r.name, r.name) for r in requirements()}
-    optional = {modules.get(r.name, r.name) for r in requirements("book")} - needed
+    optional = {modules.get(r.name, r.name) for r in requirements("book", "cluster")} - needed
     imported = {name for path in package_files() for name in top_level_imports(path)}
     allowed = needed | optional | {"pci_core"}
     assert not {name for name in imported if name not in allowed and name not in sys.stdlib_module_names}

@@ -57,13 +57,13 @@ def test_the_held_out_images_are_never_trained_on(
 ) -> None:
     dataset = make_cells()
     read: set[int] = set()
-    original = CellDataset.read
+    original = CellDataset.read_into
 
-    def spy(self: CellDataset, rows: np.ndarray) -> np.ndarray:
+    def spy(self: CellDataset, rows: np.ndarray, out: np.ndarray) -> None:
         read.update(rows.tolist())
-        return original(self, rows)
+        original(self, rows, out)
 
-    monkeypatch.setattr(CellDataset, "read", spy)
+    monkeypatch.setattr(CellDataset, "read_into", spy)
     monkeypatch.setattr("pci_core.train._held_out_loss", lambda *_: 0.0)
     fit(dataset, recipe, tmp_path / "m")
     images = {int(np.searchsorted(dataset.starts, row, "right")) - 1 for row in read}

@@ -14,6 +14,8 @@ from pci_core.errors import unknown_name
 from pci_core.names import BASELINES, parse_feature_name
 from pci_core.recipe import Recipe
 
+PER_CELL = ("classic", "cellprofiler", "designed")  # measured cell by cell, in `jobs` processes or on a cluster
+
 
 def compute(
     names: Sequence[str],

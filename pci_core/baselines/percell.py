@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from contextlib import closing
 
-import joblib
 import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from pci_core.cells import CellDataset
+from pci_core.cells import CROPS, CellDataset
 from pci_core.errors import DatasetError
+from pci_core.parallel import describe_workers, in_order
 
 Columns = dict[str, np.ndarray]
 CHUNK = 64  # cells: large enough to share the cost of a call, small enough for an even load
@@ -34,7 +35,7 @@ def per_cell(
     what : str
         For the printed line and the progress bar, e.g. ``"classic"``.
     jobs : int
-        Processes, -1 = one for each core; `joblib.parallel_config` may name another backend.
+        Processes, -1 = one for each core; within `pci_core.parallel.on_cluster` the cluster's workers.
     quiet : bool
         No progress bar and no printed line.
     chunk : int
@@ -54,13 +55,13 @@ def per_cell(
     if not n:
         raise DatasetError(f"{dataset.folder}: no cells to measure.")
     starts = range(0, n, chunk)
-    processes = min(joblib.effective_n_jobs(jobs), len(starts))
     if not quiet:
-        print(f"Measuring {what} features of {n} cells, {processes} process{'es' if processes > 1 else ''} of one thread")
-    tasks = (joblib.delayed(_single_thread)(function, dataset.read(np.arange(i, min(i + chunk, n)))) for i in starts)
+        print(f"Measuring {what} features of {n} cells, {describe_workers(jobs, len(starts))} of one thread")
+    crops = os.path.abspath(dataset.folder / CROPS)
+    tasks = ((function, crops, i, min(i + chunk, n)) for i in starts)
     parts: list[Columns] = []
-    results: Iterator[Columns] = joblib.Parallel(n_jobs=processes, return_as="generator")(tasks)
-    with closing(results), tqdm(total=n, desc=what, unit=" cells", disable=quiet) as bar:  # type: ignore[type-var]
+    results = in_order(_single_thread, tasks, len(starts), jobs=jobs)
+    with closing(results), tqdm(total=n, desc=what, unit=" cells", disable=quiet) as bar:
         for i, part in zip(starts, results, strict=True):
             rows = min(chunk, n - i)
             wrong = [k for k, v in part.items() if len(v) != rows]
@@ -71,6 +72,8 @@ def per_cell(
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def _single_thread(function: Callable[[np.ndarray], Columns], crops: np.ndarray) -> Columns:
+def _single_thread(function: Callable[[np.ndarray], Columns], file: str, start: int, stop: int) -> Columns:
+    # read where it is measured: crops need not pass through this process, or a cluster's scheduler
+    crops = np.array(np.load(file, mmap_mode="r", allow_pickle=False)[start:stop])
     with threadpool_limits(limits=1):  # processes stand side by side on all cores
         return function(crops)

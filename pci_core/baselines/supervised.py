@@ -220,7 +220,7 @@ def supervised(
     epochs = epochs or max(EPOCHS, round(STEPS / -(-per_fold // BATCH)))
     if not quiet:
         print(
-            f"Training supervised ({parts.folds} folds by {group}, {epochs} epochs) on {devices.describe(where, dtype)}; crops {feed.mode}"
+            f"Training supervised ({parts.folds} folds by {group}, {epochs} epochs) on {devices.describe(where, dtype)}; crops {feed.told}"
         )
         told = "".join(f", {n} {why} left out" for why, n in parts.left_out.items())
         print(f"  {tested} cells of {len(parts.classes)} classes of '{label}'{told}")
@@ -316,8 +316,7 @@ def _turn(raw: Tensor, how: Tensor) -> Tensor:
 def _describe(model: Classifier, feed: Feed, spec: Preprocess, dtype: torch.dtype, out: np.ndarray, bar: Any) -> np.ndarray:
     """Write the features of all cells to `out`; return the class that the network gives each, (N,) int64."""
     said = np.empty(len(out), np.int64)
-    rows = torch.arange(len(out)).split(4 * BATCH)
-    for index, raw in zip(rows, feed.batches(rows), strict=True):
+    for index, raw in feed.in_order(4 * BATCH):
         x = preprocess(raw, spec, feed.dataset.n_protein).contiguous(memory_format=torch.channels_last)
         with devices.autocast(feed.device, dtype):
             features = model.features(x)

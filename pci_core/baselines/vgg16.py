@@ -282,15 +282,14 @@ def vgg16(
     network = fill(build_vgg16(with_fc1), state, str(weights or URL))
     del state
     network.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    feed = Feed(dataset, where)
+    feed = Feed(dataset, where, use="once")
     if not quiet:
-        print(f"Extracting {len(parsed)} VGG16 feature sets of {len(dataset)} cells on {devices.describe(where, dtype)}; crops {feed.mode}")
+        print(f"Extracting {len(parsed)} VGG16 feature sets of {len(dataset)} cells on {devices.describe(where, dtype)}; crops {feed.told}")
 
     size = {**dict(zip(CONV_LAYERS, (f for block in BLOCK_FILTERS for f in block), strict=True)), "fc1": FC_FEATURES}
     out = {n: np.empty((len(dataset), size[layer] * len(shown[how])), np.float32) for n, (layer, how) in parsed.items()}
-    rows = torch.arange(len(dataset)).split(batch_size)
     with torch.inference_mode(), tqdm(total=len(dataset), unit=" cells", disable=quiet) as bar:
-        for index, raw in zip(rows, feed.batches(rows), strict=True):
+        for index, raw in feed.in_order(batch_size):
             x = preprocess(raw, spec, dataset.n_protein)
             with devices.autocast(where, dtype):
                 found = {picture: _layers(network, _colour(x, picture), layers) for picture, layers in wanted.items()}

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
@@ -26,6 +25,7 @@ from pci_core.imaging.check import check_images
 from pci_core.imaging.crop import CellCrops, crop_cells
 from pci_core.imaging.read import field_order, read_field
 from pci_core.imaging.segment import channel_index, segment_field
+from pci_core.parallel import in_order
 from pci_core.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def build_cells(
         found cell takes the nearest true one of its field, each true one goes to one cell at most, within 10 px of
         the centre (nuclei) or 0.75 of the cell's radius (yeast). ``sim_matched`` says which found one.
     jobs : int
-        Worker processes, -1 = one for each core; `joblib.parallel_config` may name another backend. Cellpose runs in one
+        Worker processes, -1 = one for each core; within `pci_core.parallel.on_cluster` the cluster's workers. Cellpose runs in one
         process, this one: its model takes a gigabyte, and it uses the accelerator or all cores by itself.
     progress : bool
         Show fields and cells per second.
@@ -109,8 +109,8 @@ def build_cells(
     if recipe.segmentation.method == "cellpose":
         info["versions"]["cellpose"], jobs = check_cellpose(recipe), 1
     records = ordered.to_dict("records")
-    # the backend is left to joblib's configuration: processes here, or a cluster's workers
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(joblib.delayed(field_cells)(r, recipe, str(root)) for r in records)
+    tasks = ((r, recipe, os.path.abspath(root)) for r in records)  # a cluster's workers start elsewhere
+    results = in_order(field_cells, tasks, len(records), jobs=jobs, local=recipe.segmentation.method == "cellpose")
     truths = _true_cells(truth, recipe)
     with (
         CellWriter(out, recipe.channels, recipe.fields.um_per_px * scale or None, **info) as writer,

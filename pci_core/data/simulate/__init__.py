@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from pci_core.data.simulate.frame import META, FieldPlan, RenderedField, field_seed
 from pci_core.errors import RecipeError, unknown_name
+from pci_core.parallel import in_order
 from pci_core.recipe import Source
-from pci_core.storage import as_storage_error
+from pci_core.storage import as_storage_error, atomic_path, sweep_temporaries
 
 __all__ = ["META", "FieldPlan", "RenderedField", "field_seed", "simulate"]
 
@@ -76,7 +77,7 @@ def simulate(
         Gets ``images/<filename>``, ``fields.csv``, ``truth.parquet`` (one row a true cell) and, if
         `labels`, ``labels/<field>.png`` (16 bit, 0 = background).
     jobs : int
-        Worker processes; -1 = one for each core.
+        Worker processes; -1 = one for each core. Within `pci_core.parallel.on_cluster` the cluster's workers draw.
     labels : bool
         Also write the true label images.
     progress : bool
@@ -97,18 +98,20 @@ def simulate(
     StorageError
         The folder cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # a cluster's workers start elsewhere
     plans = plan_fields(source) if plans is None else plans
     with as_storage_error(folder):
         for name in ("images", "labels") if labels else ("images",):
             (folder / name).mkdir(parents=True, exist_ok=True)
     chunks = [plans[i : i + _CHUNK] for i in range(0, len(plans), _CHUNK)]
     truth: list[pd.DataFrame] = []
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(joblib.delayed(_render_chunk)(c, source, folder, labels) for c in chunks)
-    with tqdm(total=len(plans), unit="field", desc=f"simulating {source.organism} fields", disable=not progress) as bar:
+    results = in_order(_render_chunk, ((c, source, folder, labels) for c in chunks), len(chunks), jobs=jobs)
+    with closing(results), tqdm(total=len(plans), unit="field", desc=f"simulating {source.organism} fields", disable=not progress) as bar:
         for tables in results:
             truth += tables
             bar.update(len(tables))
+    for name in ("images", "labels"):
+        sweep_temporaries(folder / name)  # of a worker that died; another has drawn its fields again
     table = _field_table(plans, labels)
     with as_storage_error(folder):
         table.to_csv(folder / "fields.csv", index=False)
@@ -124,7 +127,8 @@ def _render_chunk(plans: list[FieldPlan], source: Source, folder: Path, labels: 
             rendered: RenderedField = module.render(plan, source)
             module.write(rendered, folder / "images" / plan.filename)
             if labels:
-                Image.fromarray(rendered.labels.astype(np.uint16)).save(folder / "labels" / f"{plan.field}.png")
+                with atomic_path(folder / "labels" / f"{plan.field}.png") as temporary:
+                    Image.fromarray(rendered.labels.astype(np.uint16)).save(temporary)
             tables.append(rendered.truth)
     return tables
 

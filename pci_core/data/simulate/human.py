@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from pci_core.data.simulate.human_shapes import LINES, SIDE, Scene, build_scene
 from pci_core.data.simulate.human_tools import grain, noise, splat
 from pci_core.data.simulate.optics import blur, expose
 from pci_core.recipe import Source
+from pci_core.storage import atomic_path
 
 QUALITY = 92  # of the JPEG; chroma at full resolution, as it is in an atlas image reduced to a quarter
 _WELLS = [f"{row}{column}" for row in "ABCDEFGH" for column in range(1, 13)]
@@ -127,8 +127,9 @@ def render(plan: FieldPlan, source: Source) -> RenderedField:
 
 
 def write(rendered: RenderedField, path: str | os.PathLike[str]) -> None:
-    """Save the pixels as an RGB JPEG, as the Human Protein Atlas serves its composites."""
-    Image.fromarray(rendered.pixels).save(Path(path), format="JPEG", quality=QUALITY, subsampling="4:4:4")
+    """Save the pixels as an RGB JPEG, as the Human Protein Atlas serves its composites, whole or not at all."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(rendered.pixels).save(temporary, format="JPEG", quality=QUALITY, subsampling="4:4:4")
 
 
 def _draw(scene: Scene, term: str, subclass: str, rng: np.random.Generator, traits: Traits) -> np.ndarray:
