@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -65,20 +66,23 @@ class Store:
     """A store whose host is frozen: nothing comes back; or gone: every question fails."""
 
     def __init__(self, gone: bool) -> None:
-        self.gone = gone
+        self.gone, self.thawed = gone, threading.Event()
 
     def set(self, key: str, value: str) -> None:
         if value != "0":
             if self.gone:
                 raise RuntimeError("Connection reset by peer")
-            time.sleep(3600)
+            self.thawed.wait(60)
+            raise RuntimeError("Connection reset by peer")
 
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_store_that_is_gone_or_frozen_is_noticed(gone: bool) -> None:
     told = list[str]()
-    beat = Heartbeat(Store(gone), 1, 2, told.append)
+    store = Store(gone)
+    beat = Heartbeat(store, 1, 2, told.append)
     beat.start()
     wait_for(lambda: told)
     beat._ended.set()
+    store.thawed.set()
     assert "MASTER_ADDR" in told[0]
