@@ -17,9 +17,9 @@ from typing import Any
 from common import environment, write_result
 
 from pci_core import device as devices
+from pci_core.checkpoint import WEIGHTS
 from pci_core.comparison import compare
 from pci_core.run import Run
-from pci_core.train import WEIGHTS
 from pci_core.weights import load_safetensors
 
 LAYERS, K = ("conv3", "conv4"), 11

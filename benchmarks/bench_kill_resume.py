@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from common import environment, made_up_cells, write_result
 
-from pci_core.train import CHECKPOINT, load_model
+from pci_core.checkpoint import CHECKPOINT
+from pci_core.train import load_model
 
 WORK = """
 import sys

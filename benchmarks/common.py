@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,22 @@ def environment(device: torch.device, precision: torch.dtype) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
+    """Return what `work` gives, its wall seconds and its processor seconds, those of all threads of this process."""
+    wall, processor = time.perf_counter(), time.process_time()
+    found = work()
+    return found, time.perf_counter() - wall, time.process_time() - processor
+
+
+def peak_mb() -> float:
+    """Return this process's own peak resident memory, MiB.
+
+    Not getrusage: its peak takes over that of the process which started this one.
+    """
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return int(lines["VmHWM"].split()[0]) / 1024
 
 
 def write_result(name: str, content: dict[str, Any]) -> None:

@@ -122,6 +122,37 @@ def proteome() -> list[str]:
     ]
 
 
+def in_chunks(sizes: dict[tuple[str, int], dict[str, Any]], small: int, large: int) -> list[str]:
+    """Return the row on training in chunks; nothing where it was not measured."""
+    if ("train_chunked", small) not in sizes:
+        return []
+    a, b = (sizes["train_chunked", n] for n in (small, large))
+    return [f"| training in chunks of {a['chunk']:,} cells, MiB | {a['peak_mb']:.0f} | {b['peak_mb']:.0f} |"]
+
+
+def waits() -> list[str]:
+    """Return the section on waiting for data; nothing where it was not measured."""
+    if not (RESULTS / "data_wait.json").exists():
+        return []
+    found = load("data_wait")
+    return [
+        "## Waiting for data",
+        "",
+        f"Share of the time in which the work stood still for crops: {found['environment']['device']}; {found['cells']:,} made-up cells of "
+        f"2 x 64 x 64 px; chunks of {found['chunk']:,} cells. Cold: the file was dropped from the system's cache before. "
+        "`python benchmarks/bench_data_wait.py`",
+        "",
+        "| | width | crops | file | a second | waited | disk, MB/s |",
+        "|---|---:|---|---|---:|---:|---:|",
+        *(
+            f"| {r['what']} | {r['width']:g} | {r['mode']} | {'cold' if r['cold'] else 'warm'} | {r['per_second']:,.0f} "
+            f"| {r['wait_share']:.1%} | {r['mb_per_second']:,.0f} |"
+            for r in found["runs"]
+        ),
+        "",
+    ]
+
+
 def streamed() -> list[str]:
     """Return the section on features streamed from disk; nothing where it was not measured."""
     if not (RESULTS / "extraction_stream.json").exists():
@@ -195,9 +226,11 @@ def page() -> str:
         "|---|---:|---:|",
         f"| crops on disk, MiB | {sizes['train', small]['crops_mb']:.0f} | {sizes['train', large]['crops_mb']:.0f} |",
         f"| training, MiB | {sizes['train', small]['peak_mb']:.0f} | {sizes['train', large]['peak_mb']:.0f} |",
+        *in_chunks(sizes, small, large),
         f"| extraction, MiB | {sizes['extract', small]['peak_mb']:.0f} | {sizes['extract', large]['peak_mb']:.0f} |",
         "",
         *streamed(),
+        *waits(),
         "## Killed and resumed",
         "",
         f"{equal} of {len(kills['trials'])} trainings that were killed at a random moment and started again ended with the "

@@ -61,7 +61,7 @@ class Delivery:
         self._feeds: list[Feed] = []
         world = world or World()
         more: dict[str, Any] = {"reserve": reserve, "share": 1 / max(1, len(sampler.parts))}
-        if world.is_first:  # it always owns a shard
+        if world.is_first and sampler.parts:
             self._feeds.append(Feed(dataset, device, mode, use=use, chunk=chunk, images=sampler.parts[0], **more))
             chunk = self._feeds[0].chunk
         self.chunk: int | None = world.first(lambda: chunk)

@@ -9,10 +9,10 @@ from typing import Any
 
 from pci_core import pretrained
 from pci_core.analysis.classify import knn_table
+from pci_core.checkpoint import WEIGHTS
 from pci_core.features import check_channels, extract, read_features
 from pci_core.model import LAYERS
 from pci_core.run import Run
-from pci_core.train import WEIGHTS
 
 
 def export(run: Run, out: str | os.PathLike[str], kind: str = "pci", score: Run | None = None, command: str = "") -> dict[str, Any]:

@@ -39,7 +39,7 @@ from pci_core.pretrained.fit import check_channels as check_channels
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path, content_hash
 
-BATCH = {"cuda": 2048}  # cells at a time; 256 elsewhere, where larger batches leave the caches
+BATCH = {"cuda": 2048}  # cells at a time, where memory allows; 256 elsewhere, where larger batches leave the caches
 METADATA = "Metadata_"  # pycytominer's mark of what is no feature
 
 
@@ -51,6 +51,7 @@ class Extracted:
     seconds: float
     device: str
     pass_seconds: float
+    waited: float = 0.0  # seconds of them that the work stood still for crops
 
     @property
     def cells_per_second(self) -> float:
@@ -101,7 +102,8 @@ def extract(
     pooling : str
         ``"max"`` or ``"mean"`` over space.
     batch_size : int, optional
-        Cells at a time, by default 256 on the CPU and 2,048 on a GPU; the result does not depend on it beyond rounding.
+        Cells at a time, by default 256 on the CPU and 2,048 on a GPU, or as many as fit into memory; the result does not depend
+        on it beyond rounding.
     device, precision, data, compile : str
         See `pci_core.device` and `pci_core.feed`. Compiled features are those of the plain network within rounding.
     quiet : bool
@@ -122,7 +124,6 @@ def extract(
     dtype = devices.choose_precision(where, precision)
     devices.tune(where)
     mode = devices.compile_mode(where, compile)
-    batch_size = batch_size or BATCH.get(where.type, 256)
     world = distributed.world()
     quiet = quiet or not world.is_first
     if world.size > 1:
@@ -132,15 +133,16 @@ def extract(
         check_layer(layer)
     crops = dataset.crops
     need = memory.extraction_need(encoder, crops.shape[1:], crops.itemsize, where, dtype)
-    reserve = memory.check_batch(need, min(batch_size, len(dataset)), where, "extraction", "cells", "batch_size")
-    feed = Feed(dataset, where, data, use="once", reserve=reserve)
+    size = batch_size or world.first(lambda: max(1, min(BATCH.get(where.type, 256), need.largest(memory.available(where)))))
+    memory.check_batch(need, min(batch_size or 1, len(dataset)), where, "extraction", "cells", "batch_size")
+    feed = Feed(dataset, where, data, use="once", reserve=need.batch(size))
     told = devices.describe(where, dtype)
     pool = Pooler(encoder, spec, dataset.n_protein, tuple(outputs), pooling, where, dtype)
     if not quiet:
         shared = f"; {world.size} processes" if world.size > 1 else ""
-        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.told}{shared}")
-    if mode and len(dataset) >= batch_size:
-        compiled = pool.compile(mode, devices.blank((batch_size, *crops.shape[1:]), crops.dtype.name, where))
+        print(f"Extracting {', '.join(outputs)} of {len(dataset)} cells on {told}; crops {feed.told}, {size} at a time{shared}")
+    if mode and len(dataset) >= size:
+        compiled = pool.compile(mode, devices.blank((size, *crops.shape[1:]), crops.dtype.name, where))
         if not quiet:
             print(f"  {compiled}")
     facts = {**facts, "pooling": pooling, "precision": str(dtype).removeprefix("torch."), "dataset": dataset.sha256}
@@ -148,7 +150,7 @@ def extract(
     began = time.perf_counter()
     with contextlib.ExitStack() as stack, torch.inference_mode():
         writers: dict[str, h5py.Dataset | Part] = {}
-        mine = own_rows(len(dataset), batch_size, world.rank, world.size)
+        mine = own_rows(len(dataset), size, world.rank, world.size)
         for layer, path in outputs.items():
             if world.is_first:
                 names = numbered(f"{prefix}_{layer}", encoder.dims[layer])
@@ -157,7 +159,7 @@ def extract(
                 writers[layer] = stack.enter_context(Part(path, mine.start, encoder.dims[layer]))
         bar = stack.enter_context(tqdm(total=len(mine), unit=" cells", desc="share of rank 0" if world.size > 1 else None, disable=quiet))
         at = mine.start
-        for step, pooled in enumerate(arrays(pool, (raw for _, raw in feed.in_order(batch_size, mine))), 1):
+        for step, pooled in enumerate(arrays(pool, (raw for _, raw in feed.in_order(size, mine))), 1):
             n = len(next(iter(pooled.values())))
             for layer, values in pooled.items():
                 writers[layer][at : at + n] = values
@@ -170,7 +172,7 @@ def extract(
         cost["seconds"] = time.perf_counter() - began
         cost["cells_per_second"] = len(dataset) / cost["seconds"]
     world.first(lambda: None)  # the files are there when this returns anywhere
-    return Extracted(len(dataset), time.perf_counter() - began, told, cost["seconds"])
+    return Extracted(len(dataset), time.perf_counter() - began, told, cost["seconds"], feed.waited)
 
 
 def _encoder_hash(encoder: SourceCellEncoder) -> str:

@@ -117,35 +117,37 @@ class Feed:
     def _choose(self, mode: str, use: str) -> tuple[str, str]:
         """Return the mode and why; set `chunk` where chunks are taken."""
         row = self.dataset.crops[0].nbytes
-        need, half = self._cells * row, self._free // 2
+        need, auto = self._cells * row, mode == "auto"
         sizes = f"{gb(need)} of crops, {gb(self._free)} of memory free"
-        if mode == "auto" and self.device.type == "cuda" and use != "once" and need <= half:
-            return "resident", sizes
-        # the file cache serves the CPU; copies to MPS from a second thread were never tried
-        enough = self.device.type == "mps" or (self.device.type == "cpu" and need <= half)
-        if mode == "auto" and use == "rows":
-            return "streamed", sizes
-        if mode == "auto" and (use == "once" or enough):
-            return "streamed", "each cell is read once" if use == "once" else sizes
-        if mode == "resident" and need > self._free:
+        if auto:
+            mode = self._auto(use, need <= self._free // 2)
+        elif mode == "resident" and need > self._free:
             raise DeviceError(f"{sizes} ({self.device}): they cannot be held there. Take data='chunked' or 'auto', or fewer cells.")
-        if mode in ("resident", "streamed"):
-            return mode, "as asked"
+        if mode != "chunked":
+            return mode, "each cell is read once" if auto and use == "once" else sizes if auto else "as asked"
         # two buffers: half of a GPU's free memory, a quarter of the host's, which also has the file cache
-        given = self.chunk
-        fits = (half if self.device.type == "cuda" else half // 2) // 2 // row
-        self.chunk = given or max(1, min(fits, -(-self._cells // _CHUNKS)))
-        cells = self._buffer_cells()
+        fits = self._free // (4 if self.device.type == "cuda" else 8) // row
+        chunk = self.chunk or max(1, min(fits, -(-self._cells // _CHUNKS)))
+        cells = self._buffer_cells(chunk)
         if 2 * cells * row > self._free:
-            what = f"two buffers of {cells} cells need {gb(2 * cells * row)} on {self.device}, and {gb(self._free)} are free"
-            if mode == "auto":  # a chunk from another machine, or an image too large: the order stays, the rows come one by one
-                self.chunk = given
-                return "streamed", what
-            raise DeviceError(f"{what}. Take a smaller chunk (the largest image has {self._largest} cells), or data='streamed'.")
-        return "chunked", f"{self.chunk} cells a chunk; " + (sizes if mode == "auto" else "as asked")
+            told = f"two buffers of {cells} cells need {gb(2 * cells * row)} on {self.device}, and {gb(self._free)} are free"
+            if not auto:
+                raise DeviceError(f"{told}. Take a smaller chunk (the largest image has {self._largest} cells), or data='streamed'.")
+            return "streamed", told  # a chunk from another machine, or a huge image: the order stays, the rows come one by one
+        self.chunk = chunk
+        return "chunked", f"{chunk} cells a chunk; {sizes if auto else 'as asked'}"
 
-    def _buffer_cells(self) -> int:
-        return min(self._cells, max(self.chunk or 1, self._largest))
+    def _auto(self, use: str, fits: bool) -> str:
+        if use == "once":
+            return "streamed"
+        if self.device.type == "cuda" and fits:
+            return "resident"
+        if use == "rows" or self.device.type == "mps" or (self.device.type == "cpu" and fits):
+            return "streamed"  # the file cache serves the CPU; copies to MPS from a second thread were never tried
+        return "chunked"
+
+    def _buffer_cells(self, chunk: int) -> int:
+        return min(self._cells, max(chunk, self._largest))
 
     @property
     def waited(self) -> float:
@@ -266,7 +268,7 @@ class Feed:
 
     def _reader(self, chunks: Sequence[Chunk], then: Sequence[Chunk]) -> ChunkReader:
         """Return a reader that has these chunks coming: the one that read ahead, if it did so for them."""
-        cells = max([self._buffer_cells(), *(c.cells for c in (*chunks, *then))])
+        cells = max([self._buffer_cells(self.chunk or 1), *(c.cells for c in (*chunks, *then))])
         reader = self._readers[0] if self._readers else None
         same = reader is not None and reader.cells >= cells and len(reader.coming) == len(chunks)
         if reader is None or not (same and all(np.array_equal(a.spans, b.spans) for a, b in zip(reader.coming, chunks, strict=True))):
@@ -312,6 +314,8 @@ class Feed:
 
 def _joined(spans: np.ndarray) -> np.ndarray:
     """Join ranges of rows that are neighbours; they are ascending."""
+    if not len(spans):
+        return spans
     apart = np.flatnonzero(spans[1:, 0] != spans[:-1, 1])
     return np.stack([spans[np.concatenate([[0], apart + 1]), 0], spans[np.concatenate([apart, [-1]]), 1]], 1)
 

@@ -2,7 +2,7 @@
 
 What autograd keeps of a pair is counted on the network itself, from a forward pass of a small crop, and grows with the
 pixels. What comes and goes (outputs, gradients and copies of the widest layer, what the allocator leaves between blocks)
-was measured: `TEMPORARIES` times the widest layer, in training and in extraction. Measured on a CPU with glibc, as the growth
+was measured: `TRAINING` or `FORWARD` times the widest layer. Measured on a CPU with glibc, as the growth
 of the process's peak resident memory from one batch size to the next, each a process of its own, at widths 0.05, 0.25 and 1,
 crops of 16 to 192 px, batches of 8 to 1024, float32 and bfloat16. The estimate lay between 0.9 and `FACTOR` times the growth;
 a GPU frees sooner, so there it lies rather above.
@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from pci_core.errors import DeviceError
 from pci_core.model import Model, SourceCellEncoder
 
-TEMPORARIES = 8.0  # times the widest layer; 6.4 to 7.3 were measured
-FACTOR = 1.5  # how far above the measured growth the estimate may lie; tested
+TRAINING, FORWARD = 8.0, 7.0  # temporaries, times the widest layer; 5.5 to 7.3 were measured
+FACTOR = 1.6  # how far above the measured growth the estimate may lie; tested
 _FIXED = {"cpu": 128 << 20, "cuda": 512 << 20, "mps": 512 << 20}  # libraries' own buffers; measured on the CPU, taken for granted elsewhere
 _SIDE = 32  # px of the small crop that is counted on
 CGROUPS, MEMINFO, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/meminfo"), Path("/proc/self/cgroup")
@@ -39,8 +39,9 @@ R = TypeVar("R")
 
 
 def gb(n: float) -> str:
-    """Write bytes for people: MB below a GB (10^9)."""
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"
+    """Write bytes for people, in kB, MB or GB (10^9)."""
+    unit, size = ("GB", 1e9) if n >= 1e9 else ("MB", 1e6) if n >= 1e6 else ("kB", 1e3)
+    return f"{n / size:.1f} {unit}"
 
 
 # --- what is there
@@ -125,7 +126,7 @@ class Need:
 
 def _count(network: nn.Module, call: Callable[[nn.Module, Tensor], object], channels: int) -> tuple[float, float, float, float]:
     """Count what autograd keeps: floats and other bytes a pixel of a crop, floats of the widest layer a pixel, floats once."""
-    network = copy.deepcopy(network).to("cpu", torch.float32).train()
+    network = copy.deepcopy(network).to("cpu", torch.float32).train().requires_grad_(True)
     own = {p.untyped_storage()._cdata for p in network.parameters()}
     found = []
     for n in (1, 2):  # what does not grow from one crop to two is kept once
@@ -136,7 +137,7 @@ def _count(network: nn.Module, call: Callable[[nn.Module, Tensor], object], chan
                 kept[tensor.untyped_storage()._cdata] = tensor
             return tensor
 
-        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
             result = call(network, torch.zeros(n, channels, _SIDE, _SIDE))
         del result
         floats = [t for t in kept.values() if t.is_floating_point()]
@@ -164,9 +165,9 @@ def training_need(model: Model, crop: tuple[int, ...], itemsize: int, device: to
     """
     floats, others, widest, once = _count(model, lambda m, x: m.loss(x, x), crop[0])  # type: ignore[operator]
     pixels = crop[1] * crop[2]
-    each = pixels * (dtype.itemsize * (floats + TEMPORARIES * widest) + others) + _inputs(2, crop, itemsize)
-    forward = pixels * dtype.itemsize * TEMPORARIES * widest + _inputs(2, crop, itemsize)
-    each = max(each, held_out_size(1) * forward)
+    temporary = pixels * widest * _temporary_size(device, dtype)
+    each = pixels * (dtype.itemsize * floats + others) + temporary * TRAINING + _inputs(2, crop, itemsize)
+    each = max(each, held_out_size(1) * (temporary * FORWARD + _inputs(2, crop, itemsize)))
     weights = sum(p.numel() for p in model.parameters())
     fixed = _FIXED.get(device.type, 0) + 4 * 4 * weights + 2 * dtype.itemsize * once  # gradient, two moments and a copy of each weight
     return Need(int(fixed), int(each))
@@ -180,8 +181,12 @@ def held_out_size(batch_size: int) -> int:
 def extraction_need(encoder: SourceCellEncoder, crop: tuple[int, ...], itemsize: int, device: torch.device, dtype: torch.dtype) -> Need:
     """Estimate what describing a batch of cells needs; the arguments are those of `training_need`."""
     widest = _count(encoder, lambda m, x: m.features(x), crop[0])[2]  # type: ignore[operator]
-    each = crop[1] * crop[2] * dtype.itemsize * TEMPORARIES * widest + _inputs(1, crop, itemsize)
+    each = crop[1] * crop[2] * widest * _temporary_size(device, dtype) * FORWARD + _inputs(1, crop, itemsize)
     return Need(int(_FIXED.get(device.type, 0)), int(each))
+
+
+def _temporary_size(device: torch.device, dtype: torch.dtype) -> int:
+    return 4 if device.type == "cpu" else dtype.itemsize  # a CPU without units for bfloat16 works in float32 on the way; measured there
 
 
 def _inputs(crops: int, crop: tuple[int, ...], itemsize: int) -> float:

@@ -21,6 +21,7 @@ from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, state_hash, training_key
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
@@ -38,7 +39,7 @@ from pci_core.pretrained.fit import scale_note
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
 from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
-from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, state_hash, train, training_key
+from pci_core.train import load_model, train
 from pci_core.weights import load_safetensors
 
 DATA_PLACE = "data_folder.txt"  # in a run's folder: where the files lay that its cells were made from

@@ -11,13 +11,10 @@ BatchNorm takes its statistics over the whole batch. The losses are those of one
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
-import pickle
 import time
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,20 +28,20 @@ import pci_core
 from pci_core import device as devices
 from pci_core import distributed, memory
 from pci_core.cells import CellDataset
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, Board, load_checkpoint, state_hash, training_key, write_losses
 from pci_core.delivery import Delivery
 from pci_core.distributed import World
 from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
-from pci_core.recipe import Recipe, Training
+from pci_core.recipe import Recipe
 from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
-from pci_core.storage import atomic_path, write_text
+from pci_core.storage import atomic_path
 from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
-CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
 HELD_OUT_PAIRS = 2048  # enough for a standard error near 2 % of the loss; costs seconds an epoch
 TALK = 20  # steps between two looks at the loss; several processes add up theirs and decide on a checkpoint then
 
@@ -162,7 +159,7 @@ def train(
     kept: int | None = None
     use = "pairs"
     if (out / CHECKPOINT).exists():
-        state = _load_checkpoint(out / CHECKPOINT, config)
+        state = load_checkpoint(out / CHECKPOINT, config)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         train_step.scaler.load_state_dict(state["scaler"])
@@ -221,7 +218,7 @@ def train(
         compiled = train_step.compile(mode, devices.blank(shape, dataset.crops.dtype.name, where))
         if not quiet:
             print(f"  {compiled}")
-    board = _Board(out / "tensorboard", epoch) if world.is_first else None
+    board = Board(out / "tensorboard", epoch) if world.is_first else None
     bar = tqdm(
         total=spec.epochs * sampler.cells,
         initial=min(sampler.cells, step * spec.batch_size) + epoch * sampler.cells,
@@ -268,7 +265,7 @@ def train(
         seen = 0
         if board:
             board.add(row)
-            _write_losses(out / LOSSES, losses)
+            write_losses(out / LOSSES, losses)
         if time.perf_counter() - saved > checkpoint_seconds or epoch == spec.epochs:
             save(total)
             saved = time.perf_counter()
@@ -277,7 +274,7 @@ def train(
     bar.close()
     if board:
         board.close()
-        _write_losses(out / LOSSES, losses)  # also where the checkpoint came from elsewhere and nothing was left to train
+        write_losses(out / LOSSES, losses)  # also where the checkpoint came from elsewhere and nothing was left to train
     spent = time.perf_counter() - begun
     card = {
         **config,
@@ -339,20 +336,6 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     return model.eval(), card
 
 
-def training_key(spec: Training) -> dict[str, Any]:
-    """Return what fixes a training but for its length: more epochs go on from fewer."""
-    left_out = {"epochs", "pretrained"} | (set() if spec.start else {"start"})  # as in trainings made before there was a start
-    return {k: v for k, v in asdict(spec).items() if k not in left_out}
-
-
-def state_hash(state: dict[str, torch.Tensor]) -> str:
-    """Return a hash of weights, by name and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(name.encode() + state[name].contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _start_from(model: Model, start: dict[str, torch.Tensor]) -> None:
     try:
         model.source.load_state_dict(start)
@@ -408,41 +391,3 @@ def _choose_shards(kept: int | None, step: int, asked: int | None, processes: in
     if asked is not None and asked != kept:
         raise CheckpointError(f"the checkpoint was cut inside an epoch of {kept} shards, {asked} are asked for. End the epoch with {kept}.")
     return kept
-
-
-def _load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found = json.loads(state["config"])
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}). Delete it to train from the start."
-        ) from error
-    differ = [k for k in config if json.loads(json.dumps(config[k])) != found.get(k)]
-    if differ:
-        told = "; ".join(f"{k}: {found.get(k)} there, {config[k]} here" for k in differ)
-        raise CheckpointError(f"{path} belongs to another training ({told}). Train into another folder, or delete it to start anew.")
-    return dict(state)
-
-
-def _write_losses(path: Path, losses: list[dict[str, float]]) -> None:
-    if losses:
-        lines = [",".join(losses[0]), *(",".join(f"{v:.8g}" for v in row.values()) for row in losses)]
-        write_text(path, "\n".join(lines) + "\n")
-
-
-class _Board:
-    """TensorBoard scalars, one point an epoch; a resumed run overwrites what came after its checkpoint."""
-
-    def __init__(self, folder: Path, epoch: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # here: importing it takes a second
-
-        self.writer = SummaryWriter(str(folder), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
-
-    def add(self, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            if name != "epoch" and value == value:
-                self.writer.add_scalar(name, value, int(row["epoch"]))  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]

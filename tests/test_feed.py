@@ -1,7 +1,10 @@
-"""Crops to the device: held and streamed give the same, in the order asked for."""
+"""Crops to the device: held, in chunks and streamed give the same, in the order asked for."""
 
 from __future__ import annotations
 
+import gc
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -9,14 +12,23 @@ import pytest
 import torch
 
 from pci_core.cells import CROPS, CellDataset
-from pci_core.errors import DatasetError, UnknownNameError
-from pci_core.feed import Feed
+from pci_core.errors import DatasetError, DeviceError, UnknownNameError
+from pci_core.feed import Feed, even
+from pci_core.pairs import PairSampler
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "chunks"]
+
+
+def free(monkeypatch: pytest.MonkeyPatch, bytes_free: float) -> None:
+    monkeypatch.setattr("pci_core.memory.available", lambda device: int(bytes_free))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("mode", ["resident", "streamed"])
+@pytest.mark.parametrize("mode", ["resident", "streamed", "chunked"])
 def test_rows_come_as_asked(make_cells: Callable[..., CellDataset], mode: str, dtype: str) -> None:
     dataset = make_cells(dtype=dtype)
     rows = [torch.tensor([5, 0, 23]), torch.tensor([1]), torch.tensor([2, 2])]
@@ -38,3 +50,162 @@ def test_a_file_that_shrinks_while_it_is_read(make_cells: Callable[..., CellData
         handle.truncate(1000)
     with pytest.raises(DatasetError, match="ends early at cell 23"):
         list(feed.batches([torch.tensor([23])]))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("mode", ["resident", "streamed", "chunked"])
+def test_pairs_come_with_their_crops_whatever_the_sizes(make_cells: Callable[..., CellDataset], mode: str, dtype: str) -> None:
+    dataset = make_cells(images=7, cells=5, side=4, dtype=dtype)
+    rng = np.random.default_rng(0)
+    for seed in range(12):
+        images = np.flatnonzero(rng.random(7) < 0.7)  # a shard, with gaps
+        if not len(images):
+            continue
+        chunk, size = int(rng.integers(1, 40)), int(rng.integers(1, 20))  # an image larger than a chunk, a batch over several
+        sampler = PairSampler(dataset.starts, images)
+        feed = Feed(dataset, CPU, mode, use="pairs", chunk=chunk, images=images)
+        drawn = [sampler.epoch(seed, epoch, feed.chunk) for epoch in (0, 1)]
+        start = int(rng.integers(0, -(-len(drawn[0]) // size)))
+        for epoch, first in ((0, start), (1, 0)):
+            then = drawn[1].chunks if epoch == 0 else ()
+            got = list(feed.pairs(drawn[epoch], even(len(drawn[epoch]), size), first, then))
+            wanted = list(drawn[epoch].batches(size, first))
+            assert len(got) == len(wanted)
+            for (batch, crops), pairs in zip(got, wanted, strict=True):
+                assert torch.equal(batch.source, pairs.source) and torch.equal(batch.flips, pairs.flips)
+                rows = torch.cat([pairs.source, pairs.target]).numpy()
+                np.testing.assert_array_equal(crops.numpy(), dataset.crops[rows])
+        assert not threads()
+
+
+@pytest.mark.parametrize("mode", ["resident", "streamed", "chunked"])
+def test_cells_come_in_order(make_cells: Callable[..., CellDataset], mode: str) -> None:
+    dataset = make_cells()
+    for images, chunk in ((None, 5), (np.array([0, 1, 3]), 7), (np.array([2]), 100)):
+        feed = Feed(dataset, CPU, mode, use="once", chunk=chunk, images=images)
+        rows, crops = zip(*feed.in_order(4), strict=True)
+        wanted = np.concatenate([np.arange(6 * i, 6 * i + 6) for i in (range(4) if images is None else images)])
+        assert torch.cat(rows).tolist() == wanted.tolist() and {len(r) for r in rows[:-1]} == {4}
+        np.testing.assert_array_equal(torch.cat(crops).numpy(), dataset.crops[wanted])
+
+
+def test_the_next_epoch_is_read_ahead(make_cells: Callable[..., CellDataset]) -> None:
+    dataset = make_cells(images=6)
+    sampler = PairSampler(dataset.starts)
+    feed = Feed(dataset, CPU, "chunked", use="pairs", chunk=12)
+    list(feed.pairs(sampler.epoch(0, 0, 12), even(36, 4), then=sampler.chunks(0, 1, 12)))
+    reader = feed._readers[0]
+    deadline = time.monotonic() + 30
+    while feed.rate.bytes < (36 + 24) * dataset.crops[0].nbytes and time.monotonic() < deadline:  # both buffers are full again
+        time.sleep(0.001)
+    batches = feed.pairs(sampler.epoch(0, 1, 12), even(36, 4))
+    next(batches)
+    assert feed._readers == [reader]
+    batches.close()
+    list(feed.pairs(sampler.epoch(0, 0, 12), even(36, 4), then=sampler.chunks(0, 1, 12)))
+    (_, crops), *_ = feed.pairs(other := sampler.epoch(5, 0, 12), even(len(other), 4))  # something else than was announced
+    np.testing.assert_array_equal(crops[:4].numpy(), dataset.crops[other.source[:4].numpy()])
+
+
+def test_no_thread_is_left_when_the_consumer_stops(make_cells: Callable[..., CellDataset]) -> None:
+    dataset = make_cells(images=6)
+    pairs = PairSampler(dataset.starts).epoch(0, 0, 6)
+    feed = Feed(dataset, CPU, "chunked", use="pairs", chunk=6)
+    for batch, _ in feed.pairs(pairs, even(len(pairs), 4)):
+        assert len(batch) == 4
+        break
+    gc.collect()
+    assert not threads()
+    list(feed.pairs(pairs, even(len(pairs), 4), then=pairs.chunks))  # a training that fails between two epochs closes nothing
+    ahead = threads()
+    assert len(ahead) == 1
+    del feed
+    gc.collect()
+    ahead[0].join(30)
+    assert not threads()
+
+
+def test_a_file_that_changes_under_a_training_is_an_error(make_cells: Callable[..., CellDataset]) -> None:
+    for what in ("truncate", "write"):
+        dataset = make_cells(name=what)
+        pairs = PairSampler(dataset.starts).epoch(0, 0, 6)
+        feed = Feed(dataset, CPU, "chunked", use="pairs", chunk=6)
+        with open(dataset.folder / CROPS, "rb+") as handle:
+            if what == "truncate":
+                handle.truncate(dataset.crops.offset + dataset.crops.nbytes - 10)
+            else:
+                time.sleep(0.02)  # coarser than the clock of some file systems
+                handle.seek(1000)
+                handle.write(b"other")
+        with pytest.raises(DatasetError, match="was written to after it was opened|ends early at cell"):
+            list(feed.pairs(pairs, even(len(pairs), 4)))
+        assert not threads()
+
+
+def test_what_fits_decides_the_mode(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_cells(images=32, cells=4)
+    size = dataset.crops.nbytes
+    assert Feed(dataset, CPU, use="pairs").mode == "streamed"
+    free(monkeypatch, 1.5 * size)
+    for device, use, mode in (
+        (CPU, "pairs", "chunked"),
+        (CPU, "rows", "streamed"),
+        (CPU, "once", "streamed"),
+        (CUDA, "pairs", "chunked"),
+        (CUDA, "rows", "streamed"),
+        (CUDA, "once", "streamed"),
+    ):
+        feed = Feed(dataset, device, use=use)  # nothing touches a GPU before crops are asked for
+        assert feed.mode == mode and feed.told.startswith(f"{mode} (")
+    assert "128 cells" not in feed.told and feed.chunk is None
+    feed = Feed(dataset, CUDA, use="pairs")
+    assert feed.chunk == 16 and feed.told == "chunked (16 cells a chunk; 65.5 kB of crops, 98.3 kB of memory free)"  # an eighth
+    assert Feed(dataset, CUDA, use="pairs", reserve=int(1.2 * size)).chunk == int(0.3 * size) // 4 // dataset.crops[0].nbytes
+    assert Feed(dataset, CUDA, use="pairs", share=0.25, chunk=5).chunk == 5
+    feed = Feed(dataset, CUDA, use="pairs", chunk=100)  # of a checkpoint made where there was more memory
+    assert (feed.mode, feed.chunk) == ("streamed", 100) and "two buffers of 100 cells" in feed.told
+
+
+def test_what_cannot_be_held_is_refused(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_cells()
+    free(monkeypatch, 0.9 * dataset.crops.nbytes)
+    with pytest.raises(DeviceError, match="they cannot be held there. Take data='chunked' or 'auto'"):
+        Feed(dataset, CPU, "resident")
+    with pytest.raises(DeviceError, match=r"two buffers of 20 cells need .* Take a smaller chunk \(the largest image has 6 cells\)"):
+        Feed(dataset, CPU, "chunked", use="pairs", chunk=20)
+    with pytest.raises(UnknownNameError, match="'pair'. Did you mean pairs"):
+        Feed(dataset, CPU, use="pair")
+
+
+def test_a_slow_disk_is_told_once(make_cells: Callable[..., CellDataset]) -> None:
+    feed = Feed(make_cells(), CPU)
+    feed._wait._add(100.0)  # the first one is a beginning, not a rate
+    feed._wait._add(1.0)
+    feed.rate.bytes, feed.rate.seconds = 50_000_000, 1.0
+    assert feed.slow(elapsed=120.0, steps=60) is None  # 5 % of the 20 s since
+    feed._wait._add(3.0)
+    assert feed.slow(elapsed=120.0, steps=20) is None  # too early to say
+    assert feed.slow(elapsed=104.5, steps=60) is None
+    told = feed.slow(elapsed=120.0, steps=60)
+    assert told is not None and "20% of the time was waiting" in told and "50 MB/s" in told and "faster disk" in told
+    assert feed.slow(elapsed=120.0, steps=80) is None  # said once
+
+
+def test_waiting_is_counted(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_cells()
+    original = CellDataset.opened
+
+    def slowly(self: CellDataset) -> object:
+        time.sleep(0.05)
+        return original(self)
+
+    monkeypatch.setattr(CellDataset, "opened", slowly)
+    pairs = PairSampler(dataset.starts).epoch(0, 0, 6)
+    for mode in ("chunked", "streamed"):
+        feed = Feed(dataset, CPU, mode, use="pairs", chunk=6)
+        list(feed.pairs(pairs, even(len(pairs), 6)))  # four reads of 50 ms, and nothing else to do
+        assert feed.waited >= 0.15
+        for _ in (feed := Feed(dataset, CPU, mode, use="pairs", chunk=6)).pairs(pairs, even(24, 6)):
+            time.sleep(0.15)  # the next read is over by then
+        assert feed.waited < 0.15  # of the first read alone, which nothing can hide
+    assert Feed(dataset, CPU, "resident").waited == 0

@@ -29,6 +29,49 @@ def test_a_target_is_another_cell_of_the_same_image(counts: list[int], seed: int
     assert (image[source] == image[target]).all() and (source != target).all()
 
 
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 40), st.integers(0, 1000))
+def test_an_epoch_in_chunks_has_the_same_pairs_to_offer(counts: list[int], chunk: int, seed: int) -> None:
+    if max(counts) < 2:
+        return
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    pairs = PairSampler(starts).epoch(seed, 0, chunk)
+    image = np.repeat(np.arange(len(counts)), counts)
+    source, target = pairs.source.numpy(), pairs.target.numpy()
+    assert sorted(source) == [i for i in range(len(image)) if counts[image[i]] > 1]  # each once
+    assert (image[source] == image[target]).all() and (source != target).all()
+    ends = [*(c.begin for c in pairs.chunks[1:]), len(pairs)]
+    for part, end in zip(pairs.chunks, ends, strict=True):
+        rows = np.concatenate([np.arange(a, b) for a, b in part.spans])
+        assert sorted(source[part.begin : end]) == rows.tolist()
+        assert set(target[part.begin : end]) <= set(rows.tolist())
+    assert [c.spans.tolist() for c in pairs.chunks] == [c.spans.tolist() for c in PairSampler(starts).chunks(seed, 0, chunk)]
+
+
+def test_the_order_without_chunks_stays_what_it_was() -> None:
+    pairs = PairSampler(np.array([0, 3, 7])).epoch(3, 5)
+    assert pairs.chunks == ()
+    # drawn before there were chunks: a checkpoint from then goes on with these
+    assert pairs.source.tolist() == [6, 1, 2, 0, 4, 3, 5] and pairs.target.tolist() == [5, 2, 1, 2, 3, 4, 6]
+    assert pairs.flips[:2].int().tolist() == [[1, 0, 1, 1], [1, 1, 0, 1]]
+
+
+def test_the_order_in_a_chunk_is_random_and_chunks_change_places() -> None:
+    sampler = PairSampler(np.arange(0, 801, 8))
+    places = np.zeros((50, 100))
+    for epoch in range(50):
+        pairs = sampler.epoch(1, epoch, 80)
+        assert len(pairs.chunks) == 10
+        first = pairs.source[:80]
+        assert len(set((first // 8).tolist())) == 10 and not torch.equal(first, first.sort().values)
+        places[epoch, (first // 8).unique().numpy()] = 1
+    assert stats.chisquare(places.sum(0)).pvalue > 0.001  # every image is as often in the first chunk; fixed seed, as below
+
+
+def test_a_chunk_of_no_cell_is_refused() -> None:
+    with pytest.raises(SamplingError, match="at least one cell, found 0"):
+        PairSampler(np.array([0, 3])).epoch(0, 0, 0)
+
+
 def test_a_million_draws_are_uniform() -> None:
     counts = np.array([2, 3, 7, 20])
     sampler = PairSampler(np.concatenate([[0], np.cumsum(counts)]))

@@ -18,9 +18,11 @@ import torch
 
 from pci_core import recipe as recipes
 from pci_core.cells import CellDataset
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS
 from pci_core.errors import CheckpointError
 from pci_core.recipe import Recipe
-from pci_core.train import CHECKPOINT, LOSSES, WEIGHTS, load_model, train
+from pci_core.step import TrainingStep
+from pci_core.train import load_model, train
 
 TINY = {"epochs": 3, "batch_size": 8, "width": 0.05, "holdout": 0.25}
 
@@ -86,6 +88,75 @@ def test_autoencoder_trains_by_the_same_loop(make_cells: Callable[..., CellDatas
 def test_held_on_the_device_or_streamed_gives_the_same(make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path) -> None:
     dataset = make_cells()
     assert same(fit(dataset, recipe, tmp_path / "a", data="resident"), fit(dataset, recipe, tmp_path / "b", data="streamed"))
+
+
+def test_chunked_or_held_gives_the_same_in_the_same_order(make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path) -> None:
+    dataset = make_cells(images=9, cells=5)
+    for chunk in (12, 3):  # two images a chunk; every image larger than a chunk, and a batch over several
+        found = [fit(dataset, recipe, tmp_path / f"{chunk}{data}", data=data, chunk=chunk) for data in ("chunked", "resident", "streamed")]
+        assert same(found[0], found[1]) and same(found[0], found[2])
+        # epochs of another machine's checkpoint keep its order, whatever fits here
+        part = tmp_path / f"{chunk}parts"
+        fit(dataset, recipe.replace(training={"epochs": 1}), part, data="chunked", chunk=chunk)
+        assert same(fit(dataset, recipe, part), found[0])
+    assert not same(found[0], fit(dataset, recipe, tmp_path / "other"))  # another order
+
+
+def test_cut_within_a_chunk_it_ends_with_the_same_weights(
+    make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_cells(images=9, cells=5)
+    recipe = recipe.replace(training={"batch_size": 4})
+    whole = fit(dataset, recipe, tmp_path / "whole", data="chunked", chunk=15)
+    original, calls = TrainingStep.__call__, 0
+
+    def cut(self: TrainingStep, *arguments: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 12:  # of nine batches an epoch, four a chunk: the third of the second epoch
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr(TrainingStep, "__call__", cut)
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataset, recipe, tmp_path / "cut", data="chunked", chunk=15, checkpoint_seconds=0.0)
+    state = torch.load(tmp_path / "cut" / CHECKPOINT, weights_only=True)
+    assert (state["epoch"], state["step"], state["chunk"]) == (1, 2, 15)
+    assert same(fit(dataset, recipe, tmp_path / "cut", data="chunked"), whole)
+
+
+def test_a_checkpoint_from_before_chunks_goes_on(
+    make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, out = make_cells(), tmp_path / "m"
+    whole = fit(dataset, recipe, tmp_path / "whole")
+    fit(dataset, recipe.replace(training={"epochs": 1}), out)
+    state = torch.load(out / CHECKPOINT, weights_only=True)
+    del state["chunk"]
+    torch.save(state, out / CHECKPOINT)
+    monkeypatch.setattr("pci_core.feed.memory.available", lambda device: dataset.crops.nbytes)  # here chunks would be taken
+    monkeypatch.setattr("pci_core.memory.check_batch", lambda *_: 0)
+    assert same(fit(dataset, recipe, out), whole)
+    trained = train(dataset, recipe, tmp_path / "new", device="cpu", precision="float32")
+    assert trained.losses and torch.load(tmp_path / "new" / CHECKPOINT, weights_only=True)["chunk"] == 3
+
+
+def test_a_slow_disk_is_told_in_the_run(
+    make_cells: Callable[..., CellDataset],
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dataset, recipe = make_cells(images=20), recipe.replace(training={"epochs": 1, "batch_size": 2})
+    monkeypatch.setattr("pci_core.feed._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("pci_core.feed._SLOW_SHARE", -1.0)  # every disk is slow
+    train(dataset, recipe, tmp_path / "m", device="cpu", precision="float32")
+    said = "".join(capsys.readouterr())
+    assert said.count("The disk is slower than the work") == 1
+    assert "crops streamed (46.1 kB of crops, " in said
+    fit(dataset, recipe, tmp_path / "quiet")
+    assert capsys.readouterr().out == ""
 
 
 SCRIPT = """

@@ -22,11 +22,11 @@ from pci_core.analysis.distances import (
     draw_term_pairs,
     image_table,
     interval,
-    mean_distances,
     protein_weights,
     score_pairs,
     score_terms,
 )
+from pci_core.analysis.image_distances import mean_distances
 from pci_core.analysis.knn import standardise
 from pci_core.errors import AnalysisNeedsError, CellTableError
 

@@ -27,7 +27,6 @@ from scipy import sparse
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
 
 ALL_TERMS = "all locations"
-_BLOCK = 2**22  # distances at a time: 17 MB
 _ROUNDS = 200  # of drawing, until a constraint that leaves almost no pair is given up
 
 
@@ -211,55 +210,6 @@ def _constrained(images: pd.DataFrame, same_term: bool, same_line: bool, n: int,
     )
 
 
-# --- distances
-
-
-def mean_distances(x: np.ndarray, image: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the mean Euclidean distance of all pairs of cells for each pair of images.
-
-    Parameters
-    ----------
-    x : ndarray
-        (cells, features) float32, standardised.
-    image : ndarray of int
-        (cells,) code of each cell's image; -1 for cells that count nowhere.
-    a, b : ndarray of int
-        (pairs,) codes of two images each, not one image twice (a cell has no distance to itself). A pair that stands
-        twice, either way round, is computed once.
-
-    Returns
-    -------
-    ndarray
-        (pairs,) float64.
-    """
-    order = np.argsort(image, kind="stable")
-    order = order[image[order] >= 0]
-    x, code = np.ascontiguousarray(x[order], np.float32), image[order]
-    n = int(max(a.max(), b.max())) + 1
-    first, size = np.searchsorted(code, np.arange(n)), np.bincount(code, minlength=n)
-    square = np.einsum("ij,ij->i", x, x)
-    key, inverse = np.unique(np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b), return_inverse=True)
-    bounds = np.searchsorted(key, np.arange(n + 1) * n)
-    out = np.empty(len(key))
-    for i in np.flatnonzero(np.diff(bounds)):
-        own = slice(first[i], first[i] + size[i])
-        partners = key[bounds[i] : bounds[i + 1]] - i * n
-        parts = int(np.ceil(size[i] * size[partners].sum() / _BLOCK))
-        done = bounds[i]
-        for part in np.array_split(partners, min(max(parts, 1), len(partners))):
-            ends = np.cumsum(size[part])
-            cells = np.repeat(first[part] - ends + size[part], size[part]) + np.arange(ends[-1])
-            distance = x[own] @ x[cells].T
-            distance *= -2
-            distance += square[own, None]
-            distance += square[cells]
-            np.sqrt(np.maximum(distance, 0, out=distance), out=distance)
-            total = np.add.reduceat(distance.sum(0, dtype=np.float64), ends - size[part])
-            out[done : done + len(part)] = total / (size[i] * size[part])
-            done += len(part)
-    return out[inverse]
-
-
 # --- scores
 
 
@@ -311,7 +261,7 @@ def score_pairs(pairs: pd.DataFrame, distance: np.ndarray, images: pd.DataFrame,
     pairs : DataFrame
         ``same, a, b``, e.g. those of one term from `draw_term_pairs`.
     distance : ndarray
-        (pairs,) from `mean_distances`.
+        (pairs,) from `pci_core.analysis.image_distances.mean_distances`.
     images : DataFrame
         From `image_table`.
     weights : ndarray

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.cluster import hierarchy
-from scipy.spatial.distance import pdist
 
+from pci_core.analysis.pairwise import condensed_distances
 from pci_core.errors import CellTableError, unknown_name
 
 LINKAGES = ("average", "ward", "complete", "single")
@@ -103,21 +103,15 @@ def grow(values: np.ndarray, names: Sequence[str], *, linkage: str = "average", 
     x = np.asarray(values, np.float64)
     if len(x) < 2:
         raise CellTableError(f"a dendrogram needs at least two rows, found {len(x)}.")
-    distances = pdist(x, metric) if metric != "euclidean" else _euclidean(x)
-    if not np.isfinite(distances).all():
-        what = "NaN or infinite values" if not np.isfinite(x).all() else f"rows of one value, which have no {metric} distance"
-        raise CellTableError(f"the features to cluster hold {what}. Leave those rows or columns out, or take metric='euclidean'.")
+    if not np.isfinite(x).all():
+        raise CellTableError("the features to cluster hold NaN or infinite values. Leave those rows or columns out.")
+    # rows without a direction: their distance would be a division of rounding errors
+    flat = {"correlation": x.max(1) == x.min(1), "cosine": ~x.any(1)}.get(metric, np.zeros(1, bool))
+    if flat.any():
+        raise CellTableError(
+            f"{flat.sum()} of {len(x)} rows to cluster are rows of one value, which have no {metric} distance. Leave those rows out, or "
+            "take metric='euclidean'."
+        )
+    distances = condensed_distances(x, metric)
     merges = hierarchy.linkage(distances, linkage, optimal_ordering=len(x) <= OPTIMAL_UP_TO)
     return Tree(tuple(map(str, names)), merges, hierarchy.leaves_list(merges).astype(np.int64), linkage, metric)
-
-
-def _euclidean(x: np.ndarray) -> np.ndarray:
-    """Return condensed Euclidean distances; by a product of matrices where that is many times faster."""
-    if len(x) < 2000:
-        return pdist(x)
-    from scipy.spatial.distance import squareform
-    from sklearn.metrics import pairwise_distances
-
-    square = pairwise_distances(x.astype(np.float32))
-    np.fill_diagonal(square, 0)
-    return squareform(square, checks=False).astype(np.float64)

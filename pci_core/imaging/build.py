@@ -210,7 +210,7 @@ def _gather_image(
     rows: pd.DataFrame,
     results: Iterator[FieldCells],
     left: _LeftOut,
-    truths: dict[str, pd.DataFrame],
+    truths: dict[str, _TrueCells],
     with_truth: bool,
     recipe: Recipe,
     bar: Any,
@@ -219,48 +219,49 @@ def _gather_image(
     for row in rows.to_dict("records"):
         got = next(results)
         left.field(row["field"], got)
-        table = _table(row, got.cells)
-        if with_truth:
-            table = _join_truth(table, truths.get(str(row["field"])), recipe)
+        columns = _table(row, got.cells)
+        tables.append(_join_truth(columns, truths.get(str(row["field"])), recipe) if with_truth else pd.DataFrame(columns))
         crops.append(got.cells.crops)
-        tables.append(table)
         bar.update()
     return crops, tables
 
 
-def _table(row: dict[str, Any], cells: CellCrops) -> pd.DataFrame:
+# Tables are made at one go, not column by column: the process that waits for all workers makes them, while none helps it.
+
+
+def _table(row: dict[str, Any], cells: CellCrops) -> dict[str, Any]:
+    """Return the columns of a field's cells, those that are equal in all of them as one value."""
     meta = {k: v for k, v in row.items() if k not in ("labels", "path") and not k.startswith("path_")}
-    table = pd.DataFrame({"cell_id": [f"{row['field']}_{n:03d}" for n in cells.labels]}, dtype=object)
-    for key, value in meta.items():
-        table[key] = value
-    table["y"], table["x"], table["area"] = cells.centres[:, 0], cells.centres[:, 1], cells.areas.astype(float)
-    return table
+    names = np.array([f"{row['field']}_{n:03d}" for n in cells.labels], dtype=object)
+    return {"cell_id": names, **meta, "y": cells.centres[:, 0], "x": cells.centres[:, 1], "area": cells.areas.astype(float)}
 
 
-def _true_cells(truth: pd.DataFrame | None, recipe: Recipe) -> dict[str, pd.DataFrame]:
+_TrueCells = tuple[np.ndarray, pd.DataFrame]  # centres (n, 2) in px of the reduced field, and what is known of each
+
+
+def _true_cells(truth: pd.DataFrame | None, recipe: Recipe) -> dict[str, _TrueCells]:
     if truth is None:
         return {}
     missing = [c for c in ("field", "y", "x") if c not in truth]
     if missing:
         raise CellTableError(f"{recipe.name}: the table of true cells lacks {', '.join(missing)}.")
-    keep = ["y", "x", *(c for c in truth.columns if str(c).startswith("sim_"))]
-    factor = recipe.fields.downscale
-    scaled = truth.assign(y=(truth["y"] + 0.5) / factor - 0.5, x=(truth["x"] + 0.5) / factor - 0.5)
-    return {str(name): rows[keep].reset_index(drop=True) for name, rows in scaled.groupby("field", sort=False)} or {
-        "": scaled[keep].iloc[:0]
-    }
+    keep = [c for c in truth.columns if str(c).startswith("sim_")]
+    centres = (truth[["y", "x"]].to_numpy(float) + 0.5) / recipe.fields.downscale - 0.5
+    fields = {str(name): rows for name, rows in truth.groupby("field", sort=False).indices.items()} or {"": np.zeros(0, np.int64)}
+    return {name: (centres[rows], truth[keep].iloc[rows].reset_index(drop=True)) for name, rows in fields.items()}
 
 
-def _join_truth(table: pd.DataFrame, true: pd.DataFrame | None, recipe: Recipe) -> pd.DataFrame:
+def _join_truth(table: dict[str, Any], true: _TrueCells | None, recipe: Recipe) -> pd.DataFrame:
     if true is None:
-        return table.assign(sim_matched=False)
-    centres = table[["y", "x"]].to_numpy(float)
+        return pd.DataFrame({**table, "sim_matched": False})
+    centres, known = true
     whole = recipe.segmentation.method.startswith("yeast")
-    radius = YEAST_RADIUS * np.sqrt(table["area"].to_numpy(float) / np.pi) if whole else np.full(len(table), NUCLEUS_RADIUS)
-    match = match_truth(centres, true[["y", "x"]].to_numpy(float), radius)
-    known = true.drop(columns=["y", "x"]).reindex(match).reset_index(drop=True)  # -1 is no row: missing values
-    table = table.drop(columns=[c for c in known.columns if c in table])  # what is known of the cell goes before what is known of its field
-    return pd.concat([table, known], axis=1).assign(sim_matched=match >= 0)
+    radius = YEAST_RADIUS * np.sqrt(table["area"] / np.pi) if whole else np.full(len(table["area"]), NUCLEUS_RADIUS)
+    match = match_truth(np.stack([table["y"], table["x"]], 1), centres, radius)
+    found = known.reindex(match)  # -1 is no row: missing values
+    # what is known of the cell goes before what is known of its field
+    cells = pd.DataFrame({k: v for k, v in table.items() if k not in found}, index=range(len(found)))
+    return pd.concat([cells, found.set_axis(cells.index)], axis=1).assign(sim_matched=match >= 0)
 
 
 class _LeftOut:

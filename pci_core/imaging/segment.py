@@ -23,7 +23,6 @@ from skimage.segmentation import relabel_sequential, watershed
 from pci_core.errors import ImageError, RecipeError, unknown_name
 from pci_core.imaging.cellpose import segment_cellpose
 from pci_core.imaging.labels import read_labels
-from pci_core.imaging.segment_yeast import segment_yeast
 from pci_core.recipe import SEGMENTERS, Recipe
 
 __all__ = ["channel_index", "fill_small_holes", "read_labels", "segment_field", "segment_nuclei", "tidy"]
@@ -75,6 +74,8 @@ def segment_field(
     if how.method == "cellpose":
         return tidy(segment_cellpose(field, recipe, channel_index(recipe)), how.min_area, how.clear_border)
     if how.method.startswith("yeast"):
+        from pci_core.imaging.segment_yeast import segment_yeast  # here: it needs scipy.stats, half a second of every worker's start
+
         return tidy(segment_yeast(channel, how.method, sigma=how.sigma, min_area=how.min_area), how.min_area, how.clear_border)
     raise unknown_name("segmentation method", how.method, SEGMENTERS)
 

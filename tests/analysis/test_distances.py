@@ -6,9 +6,9 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial.distance import cdist
 
 from pci_core.analysis import distances
+from pci_core.analysis.image_distances import mean_distances
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, UnknownNameError
 
 
@@ -22,17 +22,6 @@ def cells(rows: list[tuple[str, str, str, str]], each: int = 2, seed: int = 0) -
 def grid(proteins: int = 4, terms: str = "ab", lines: str = "XY") -> anndata.AnnData:
     """Every protein of every term in every line, one image each."""
     return cells([(f"{t}{p}{c}", f"{t}{p}", c, t) for t in terms for p in range(proteins) for c in lines])
-
-
-def test_mean_distances_are_scipys(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 7)).astype(np.float32)
-    image = rng.integers(-1, 6, 60)  # cells of an image need not lie together; -1 counts nowhere
-    a, b = np.array([0, 1, 2, 0, 5, 1]), np.array([1, 0, 5, 3, 2, 4])
-    wanted = [cdist(x[image == i], x[image == j]).mean() for i, j in zip(a, b, strict=True)]
-    np.testing.assert_allclose(distances.mean_distances(x, image, a, b), wanted, rtol=1e-5)  # float32 squares are subtracted
-    monkeypatch.setattr(distances, "_BLOCK", 20)  # several blocks an image
-    np.testing.assert_allclose(distances.mean_distances(x, image, a, b), wanted, rtol=1e-5)
 
 
 def test_only_proteins_of_one_shared_term_are_compared() -> None:
@@ -123,7 +112,7 @@ def test_no_location_scores_zero_and_a_strong_one_below() -> None:
     weights = distances.protein_weights(images, 200)
 
     def score(x: np.ndarray) -> pd.DataFrame:
-        found = distances.mean_distances(x.astype(np.float32), code, pairs["a"].to_numpy(), pairs["b"].to_numpy())
+        found = mean_distances(x.astype(np.float32), code, pairs["a"].to_numpy(), pairs["b"].to_numpy())
         return distances.score_terms(pairs, found, images, weights)
 
     nothing = score(np.asarray(adata.X)).iloc[-1]

@@ -7,7 +7,7 @@ import pytest
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
-from pci_core.analysis import trees
+from pci_core.analysis import pairwise, trees
 from pci_core.errors import CellTableError, UnknownNameError
 
 
@@ -30,11 +30,15 @@ def test_walking_by_hand() -> None:
     assert {"".join(tree.names[i] for i in tree.order)} <= {"acbd", "cabd", "acdb", "cadb", "bdac", "bdca", "dbac", "dbca"}
 
 
-def test_many_rows_take_the_fast_distances() -> None:
-    x = np.random.default_rng(1).normal(size=(2100, 5)).astype(np.float32)
-    fast, slow = trees._euclidean(x.astype(np.float64)), pdist(x.astype(np.float64))
-    # float32 products of matrices: the error of d is eps * |x|^2 / d, below 1e-3 where d > 0.01
-    np.testing.assert_allclose(fast[slow > 0.01], slow[slow > 0.01], atol=2e-3)
+@pytest.mark.parametrize("metric", ["euclidean", "correlation"])
+def test_merges_of_many_rows_are_scipys(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairwise, "_FEW", 50)
+    x = np.random.default_rng(1).normal(size=(2100, 20))
+    tree = trees.grow(x, [""] * len(x), metric=metric)
+    wanted = hierarchy.linkage(pdist(x, metric), "average")
+    np.testing.assert_array_equal(tree.merges[:, [0, 1, 3]], wanted[:, [0, 1, 3]])  # no two distances are within rounding
+    np.testing.assert_allclose(tree.merges[:, 2], wanted[:, 2], rtol=1e-10)  # see test_pairwise.py
+    np.testing.assert_array_equal(tree.order, hierarchy.leaves_list(wanted))
 
 
 def test_bad_input() -> None:
@@ -47,5 +51,7 @@ def test_bad_input() -> None:
         trees.grow(x[:1], "a")
     with pytest.raises(CellTableError, match="NaN"):
         trees.grow(np.where(x == 1, np.nan, 0), "abcd")
-    with pytest.raises(CellTableError, match="rows of one value"):
-        trees.grow(np.vstack([x, np.zeros(4)]), "abcde", metric="correlation")
+    with pytest.raises(CellTableError, match="1 of 5 rows to cluster are rows of one value"):
+        trees.grow(np.vstack([x, np.full(4, 0.1)]), "abcde", metric="correlation")  # the mean of 0.1 is not 0.1 in binary
+    with pytest.raises(CellTableError, match="1 of 5 rows to cluster are rows of one value, which have no cosine"):
+        trees.grow(np.vstack([x, np.zeros(4)]), "abcde", metric="cosine")

@@ -1,0 +1,79 @@
+"""What a training leaves on disk on its way: checkpoints, losses, a TensorBoard log; and what tells two trainings apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pci_core.errors import CheckpointError
+from pci_core.recipe import Training
+from pci_core.storage import write_text
+
+CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
+
+
+def training_key(spec: Training) -> dict[str, Any]:
+    """Return what fixes a training but for its length: more epochs go on from fewer."""
+    left_out = {"epochs", "pretrained"} | (set() if spec.start else {"start"})  # as in trainings made before there was a start
+    return {k: v for k, v in asdict(spec).items() if k not in left_out}
+
+
+def state_hash(state: dict[str, torch.Tensor]) -> str:
+    """Return a hash of weights, by name and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint of the training that `config` describes.
+
+    Raises
+    ------
+    CheckpointError
+        It is damaged, or belongs to another training; the differences are named.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = json.loads(state["config"])
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}). Delete it to train from the start."
+        ) from error
+    differ = [k for k in config if json.loads(json.dumps(config[k])) != found.get(k)]
+    if differ:
+        told = "; ".join(f"{k}: {found.get(k)} there, {config[k]} here" for k in differ)
+        raise CheckpointError(f"{path} belongs to another training ({told}). Train into another folder, or delete it to start anew.")
+    return dict(state)
+
+
+def write_losses(path: Path, losses: list[dict[str, float]]) -> None:
+    """Write the training curve as CSV, one row an epoch; nothing where there is none."""
+    if losses:
+        lines = [",".join(losses[0]), *(",".join(f"{v:.8g}" for v in row.values()) for row in losses)]
+        write_text(path, "\n".join(lines) + "\n")
+
+
+class Board:
+    """TensorBoard scalars, one point an epoch; a resumed run overwrites what came after its checkpoint."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # here: importing it takes a second
+
+        self.writer = SummaryWriter(str(folder), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
+
+    def add(self, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            if name != "epoch" and value == value:
+                self.writer.add_scalar(name, value, int(row["epoch"]))  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self.writer.close()  # type: ignore[no-untyped-call]
