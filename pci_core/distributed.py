@@ -51,7 +51,10 @@ class World:
         self._closed = stores is None
         if stores is not None:
             self._store, beats = stores
-            self._beat = Heartbeat(beats, rank, size, self._end)
+            agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            self._keeps_store = rank == 0 and not agent
+            host = f"{'torchrun or its machine' if agent else 'rank 0'}, which keeps the meeting point (MASTER_ADDR),"
+            self._beat = Heartbeat(beats, rank, size, self._end, host)
             self._meet()
             self._beat.start()
 
@@ -127,7 +130,7 @@ class World:
         if dist.is_initialized() and not self._beat.failure and not self._beat.lost():
             dist.destroy_process_group()
         self._beat.leave()
-        if self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        if self._keeps_store:
             while not self._beat.others_left():
                 time.sleep(0.05)
 
@@ -274,7 +277,9 @@ class World:
         return None
 
     def _fail(self, text: str) -> str:
-        with contextlib.suppress(RuntimeError):  # where the store is gone, the others find out themselves
+        if self._beat.unreachable:  # then the others find out themselves
+            return text
+        with contextlib.suppress(RuntimeError):
             return str(self._store.compare_set(FAILED, "", text).decode())
         return text
 
@@ -291,6 +296,8 @@ class World:
         self._fail(f"rank {self.rank} stopped: {text}")
         same = False
         with contextlib.suppress(RuntimeError):
+            if self._beat.unreachable:
+                raise RuntimeError
             self._tell(f"error/{self.rank}", text)
             until = time.monotonic() + 2
             while self.rank and not same and time.monotonic() < until:
@@ -309,7 +316,7 @@ class World:
         self._closed = True
         self._beat.leave()
         until = time.monotonic() + 10
-        while self.rank == 0 and time.monotonic() < until and not self._beat.others_left():
+        while self._keeps_store and time.monotonic() < until and not self._beat.others_left():
             time.sleep(0.05)
         sys.stdout.flush()
         sys.stderr.flush()

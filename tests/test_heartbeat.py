@@ -29,7 +29,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def test_who_falls_silent_is_named_and_who_left_is_not() -> None:
     store, told = dist.HashStore(), list[str]()
-    first, leaving, dying = (Heartbeat(store, r, 3, told.append) for r in range(3))
+    first, leaving, dying = (Heartbeat(store, r, 3, told.append, "rank 0") for r in range(3))
     for beat in (first, leaving, dying):
         beat.start()
     leaving.leave()
@@ -41,7 +41,7 @@ def test_who_falls_silent_is_named_and_who_left_is_not() -> None:
 
 def test_nobody_is_lost_while_all_give_signs() -> None:
     store, told = dist.HashStore(), list[str]()
-    beats = [Heartbeat(store, r, 2, told.append) for r in range(2)]
+    beats = [Heartbeat(store, r, 2, told.append, "rank 0") for r in range(2)]
     for beat in beats:
         beat.start()
     time.sleep(1.5)  # longer than the limit
@@ -52,7 +52,7 @@ def test_nobody_is_lost_while_all_give_signs() -> None:
 
 def test_an_error_of_another_ends_a_process_that_hangs() -> None:
     store, told = dist.HashStore(), list[str]()
-    beats = [Heartbeat(store, r, 2, told.append) for r in range(2)]
+    beats = [Heartbeat(store, r, 2, told.append, "rank 0") for r in range(2)]
     for beat in beats:
         beat.start()
     store.compare_set(FAILED, "", "rank 1 stopped: the disk is full")
@@ -80,9 +80,9 @@ class Store:
 def test_a_store_that_is_gone_or_frozen_is_noticed(gone: bool) -> None:
     told = list[str]()
     store = Store(gone)
-    beat = Heartbeat(store, 1, 2, told.append)
+    beat = Heartbeat(store, 1, 2, told.append, "rank 0")
     beat.start()
     wait_for(lambda: told)
     beat._ended.set()
     store.thawed.set()
-    assert "MASTER_ADDR" in told[0]
+    assert told[0] == "rank 0 is"
