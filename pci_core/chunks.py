@@ -119,10 +119,11 @@ def load(
 
     def flush() -> None:
         nonlocal turn, filled, position
-        buffer[position : position + filled].copy_(staging[turn][:filled], non_blocking=True)
-        if buffer.device.type == "cuda":
+        on_cuda = buffer.device.type == "cuda"  # elsewhere a copy that does not block may still be under way when we overwrite its source
+        buffer[position : position + filled].copy_(staging[turn][:filled], non_blocking=on_cuda)
+        if on_cuda:
             copied[turn] = event = torch.cuda.Event()
-            event.record()
+            event.record(torch.cuda.current_stream(buffer.device))
         position, filled, turn = position + filled, 0, (turn + 1) % len(staging)
         if (before := copied[turn]) is not None:
             before.synchronize()  # this buffer is read into next
@@ -183,6 +184,8 @@ class ChunkReader:
     def __init__(self, dataset: CellDataset, device: torch.device, cells: int, rate: Rate) -> None:
         self.cells = cells
         self.coming: deque[Chunk] = deque()  # asked for, not yet delivered
+        if device.type == "cuda" and device.index is None:  # a new thread has another current device than this one
+            device = torch.device("cuda", torch.cuda.current_device())
         self._dataset, self._device, self._rate = dataset, device, rate
         self._plan: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()

@@ -2,10 +2,11 @@
 
 What autograd keeps of a pair is counted on the network itself, from a forward pass of a small crop, and grows with the
 pixels. What comes and goes (outputs, gradients and copies of the widest layer, what the allocator leaves between blocks)
-was measured: `TRAINING` or `FORWARD` times the widest layer. Measured on a CPU with glibc, as the growth
+was measured: `TRAINING` or `EXTRACTION` times the widest layer. Measured on a CPU with glibc, as the growth
 of the process's peak resident memory from one batch size to the next, each a process of its own, at widths 0.05, 0.25 and 1,
-crops of 16 to 192 px, batches of 8 to 1024, float32 and bfloat16. The estimate lay between 0.9 and `FACTOR` times the growth;
-a GPU frees sooner, so there it lies rather above.
+crops of 16 to 192 px, batches of 8 to 1024, float32 and (without units for it) bfloat16. The estimate lay between 0.95 and 1.4
+times the growth. A GPU was not measured: it frees sooner, so there the estimate should lie rather above, and memory that
+runs out all the same is told as such (`told_when_out`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from pci_core.errors import DeviceError
 from pci_core.model import Model, SourceCellEncoder
 
-TRAINING, FORWARD = 8.0, 7.0  # temporaries, times the widest layer; 5.5 to 7.3 were measured
+TRAINING, EXTRACTION = 8.0, 3.0  # temporaries, times the widest layer; 5 to 8 and 2.4 to 2.9 were measured
 FACTOR = 1.6  # how far above the measured growth the estimate may lie; tested
 _FIXED = {"cpu": 128 << 20, "cuda": 512 << 20, "mps": 512 << 20}  # libraries' own buffers; measured on the CPU, taken for granted elsewhere
 _SIDE = 32  # px of the small crop that is counted on
@@ -167,26 +168,27 @@ def training_need(model: Model, crop: tuple[int, ...], itemsize: int, device: to
     pixels = crop[1] * crop[2]
     temporary = pixels * widest * _temporary_size(device, dtype)
     each = pixels * (dtype.itemsize * floats + others) + temporary * TRAINING + _inputs(2, crop, itemsize)
-    each = max(each, held_out_size(1) * (temporary * FORWARD + _inputs(2, crop, itemsize)))
     weights = sum(p.numel() for p in model.parameters())
     fixed = _FIXED.get(device.type, 0) + 4 * 4 * weights + 2 * dtype.itemsize * once  # gradient, two moments and a copy of each weight
     return Need(int(fixed), int(each))
 
 
 def held_out_size(batch_size: int) -> int:
-    """Return how many pairs to measure the held-out loss on at a time: what a training of `batch_size` has room for, without gradients."""
+    """Return how many pairs to measure the held-out loss on at a time: without gradients twice a batch takes less (7/10 were measured)."""
     return min(256, 2 * batch_size)
 
 
 def extraction_need(encoder: SourceCellEncoder, crop: tuple[int, ...], itemsize: int, device: torch.device, dtype: torch.dtype) -> Need:
     """Estimate what describing a batch of cells needs; the arguments are those of `training_need`."""
     widest = _count(encoder, lambda m, x: m.features(x), crop[0])[2]  # type: ignore[operator]
-    each = crop[1] * crop[2] * widest * _temporary_size(device, dtype) * FORWARD + _inputs(1, crop, itemsize)
+    each = crop[1] * crop[2] * widest * _temporary_size(device, dtype) * EXTRACTION + _inputs(1, crop, itemsize)
     return Need(int(_FIXED.get(device.type, 0)), int(each))
 
 
 def _temporary_size(device: torch.device, dtype: torch.dtype) -> int:
-    return 4 if device.type == "cpu" else dtype.itemsize  # a CPU without units for bfloat16 works in float32 on the way; measured there
+    if device.type != "cpu" or dtype == torch.float32:
+        return dtype.itemsize
+    return dtype.itemsize + 4  # a CPU without units for bfloat16 has a float32 copy beside it; measured there
 
 
 def _inputs(crops: int, crop: tuple[int, ...], itemsize: int) -> float:

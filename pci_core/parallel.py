@@ -8,6 +8,7 @@ way than the reader takes.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import threading
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 import joblib
 from threadpoolctl import threadpool_limits
 
+from pci_core.distributed import source_hash
 from pci_core.errors import ClusterError
 from pci_core.storage import write_text
 
@@ -145,6 +147,7 @@ class _Cluster:
         remedy = (
             f"Give the address that 'dask scheduler' prints, e.g. tcp://10.0.0.1:8786, and see that its port can be reached ({address})."
         )
+        stack.enter_context(_silent("distributed.client"))  # it logs the traceback of a lost connection, of which we tell in one line
         try:
             self.client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
@@ -159,27 +162,43 @@ class _Cluster:
         self._look()
 
     def _look(self) -> None:
-        self.workers, self._looked = len(self.client.nthreads()), time.monotonic()
+        try:
+            self.workers, self._looked = len(self.client.nthreads()), time.monotonic()
+        except OSError as error:
+            raise self._lost(error) from error
 
     def check(self, folder: Path, reads: Path | None) -> None:
         """Ask each worker for its versions and for the files."""
         found = self.client.get_versions(packages=list(_SAME))
         mine = _versions(found["client"])
+        if wrong := _differences(mine, _versions(found["scheduler"])):
+            raise ClusterError(
+                f"the Dask scheduler at {self.address} has other versions than this process: {wrong}. It opens the tasks before it hands "
+                "them out: start it from an environment with the same versions as this one."
+            )
         other = {w: wrong for w, v in found["workers"].items() if (wrong := _differences(mine, _versions(v)))}
         if other:
             raise ClusterError(self._of_workers("other versions than this process", other, _STARTS))
         token, content = folder / f".cluster-{secrets.token_hex(8)}", secrets.token_hex(8)
         write_text(token, content)
         try:
-            answers = self.client.run(_probe, str(token), content, str(reads) if reads else None, on_error="return")
+            answers = self.client.run(
+                _probe, str(token), content, str(reads) if reads else None, source_hash(), _SEE_SECONDS, on_error="return"
+            )
         finally:
             token.unlink(missing_ok=True)
         blind = {w: str(a) for w, a in answers.items() if a}
         if blind:
-            raise ClusterError(self._of_workers("no access to the files", blind, _STARTS))
+            raise ClusterError(self._of_workers("other code or no access to the files", blind, _STARTS))
         threads = self.client.nthreads()
         if many := sum(n > 1 for n in threads.values()):
             self.note = f"; {many} of them have several threads, of which one is used: start workers with --nthreads 1 to use all cores"
+
+    def _lost(self, error: BaseException) -> ClusterError:
+        return ClusterError(
+            f"the connection to the Dask scheduler at {self.address} was lost ({error}). What was made so far in this step is dropped; run "
+            "the same command again when the scheduler is back."
+        )
 
     def _of_workers(self, what: str, found: dict[str, str], remedy: str) -> str:
         worker, wrong = next(iter(found.items()))
@@ -191,7 +210,7 @@ class _Cluster:
             while True:
                 if time.monotonic() - self._looked > _LOOK_SECONDS:
                     self._look()  # a cluster may grow
-                room = max(1, AHEAD * self.workers - len(under_way))
+                room = max(0, AHEAD * max(1, self.workers) - len(under_way))
                 under_way.extend(self.client.submit(_one_at_a_time, function, *task, pure=False) for task in islice(todo, room))
                 if not under_way:
                     return
@@ -212,11 +231,10 @@ class _Cluster:
             except TimeoutError:
                 if future.status == "error":
                     raise  # the task's own
-            except CancelledError as error:
-                raise ClusterError(
-                    f"the connection to the Dask scheduler at {self.address} was lost ({error}). What was made so far in this step is "
-                    "dropped; run the same command again when the scheduler is back."
-                ) from error
+            except (OSError, CancelledError) as error:
+                if future.status == "error":
+                    raise
+                raise self._lost(error) from error
             except KilledWorker as error:
                 raise ClusterError(
                     f"one task ended {error.allowed_failures + 1} Dask workers at {self.address} one after another, most likely for want "
@@ -233,17 +251,28 @@ class _Cluster:
                 )
 
 
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def _one_at_a_time(function: Callable[..., T], *task: Any) -> T:
     """Run on a worker: one task at a time and on one thread, since limits on threads count for a whole process."""
     with _turn, threadpool_limits(1):
         return function(*task)
 
 
-def _probe(token: str, content: str, reads: str | None) -> str:
-    """Run on a worker: return what is wrong with its view of the files, or nothing."""
-    import pci_core.recipe  # noqa: F401  # fails where the package is there in name only
-
-    until = time.monotonic() + _SEE_SECONDS
+def _probe(token: str, content: str, reads: str | None, code: str, wait: float) -> str:
+    """Run on a worker: return what is wrong with its code or its view of the files, or nothing."""
+    if source_hash() != code:
+        return f"its pci_core in {Path(__file__).parent} has other sources than the one here"
+    until = time.monotonic() + wait
     while True:
         try:
             seen = Path(token).read_text(encoding="utf-8") == content
@@ -259,8 +288,11 @@ def _probe(token: str, content: str, reads: str | None) -> str:
         return f"it cannot write to {folder}"
     if reads:
         try:
-            with open(reads, "rb") as handle:
-                handle.read(1)
+            if os.path.isdir(reads):  # OME-Zarr
+                os.listdir(reads)
+            else:
+                with open(reads, "rb") as handle:
+                    handle.read(1)
         except OSError as error:
             return f"it cannot read {reads} ({error.strerror})"
     return ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pci_core.cells import CROPS, HEADER, TABLE, CellDataset, CellWriter, Channel, check_table, image_starts
+from pci_core.cells import CROPS, HEADER, TABLE, CellDataset, CellWriter, Channel, CropsFile, check_table, image_starts
 from pci_core.errors import CellTableError, DatasetError
 
 CHANNELS = (Channel("protein", "protein"), Channel("marker", "structural"))
@@ -112,6 +114,37 @@ def test_damage_is_named(tmp_path: Path, make_cells: Callable[..., CellDataset])
     (folder / TABLE).unlink()
     with pytest.raises(DatasetError, match=f"{TABLE} is missing"):
         CellDataset(folder)
+
+
+def test_neighbours_are_one_read_and_changes_are_seen(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_cells(dtype="uint16")
+    reads: list[tuple[int, int]] = []
+    original = CropsFile.read
+
+    def spy(self: CropsFile, first: int, out: np.ndarray) -> None:
+        reads.append((first, len(out)))
+        original(self, first, out)
+
+    monkeypatch.setattr(CropsFile, "read", spy)
+    rows = np.array([3, 4, 5, 9, 8, 20, 21, 0, 0])
+    np.testing.assert_array_equal(dataset.read(rows), dataset.crops[rows])
+    assert reads == [(3, 3), (9, 1), (8, 1), (20, 2), (0, 1), (0, 1)]
+    assert dataset.read(rows[:0]).shape == (0, 2, 16, 16)
+    content = (dataset.folder / CROPS).read_bytes()
+    time.sleep(0.02)  # coarser than the clock of some file systems
+    (dataset.folder / CROPS).write_bytes(content)
+    with pytest.raises(DatasetError, match="was written to after it was opened"):
+        dataset.read(rows)
+
+
+def test_a_read_that_comes_in_pieces_is_put_together(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pieces(io.FileIO):  # as the system does beyond 2 GB
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            return super().readinto(buffer[:300]) or 0
+
+    dataset = make_cells()
+    monkeypatch.setattr("builtins.open", lambda path, mode, buffering: Pieces(path, mode))
+    np.testing.assert_array_equal(dataset.read(np.arange(2, 9)), dataset.crops[2:9])
 
 
 MEMORY = """

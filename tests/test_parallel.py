@@ -6,6 +6,7 @@ import builtins
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cluster_tasks import fail_at, later_ones_first, threads
 from test_cli import pci  # noqa: F401  # the command line as a fixture
-from threadpoolctl import threadpool_info
 
 from pci_core import parallel
 from pci_core import recipe as recipes
@@ -49,50 +50,28 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def later_ones_first(i: int) -> tuple[int, int]:
-    time.sleep(0.2 / (1 + i % 4))
-    return i, os.getpid()
-
-
-def fail_at(i: int, bad: int) -> int:
-    if i == bad:
-        raise ImageError(f"field {i} is broken.")
-    if i < 0:
-        raise TimeoutError("my own")
-    return i
-
-
-def end_me() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def threads() -> int:
-    np.ones((2, 2)) @ np.ones((2, 2))
-    return max(p["num_threads"] for p in threadpool_info())
-
-
 # --- the results
 
 
+@pytest.mark.slow
 def test_cells_and_features_are_those_of_one_process(pci, own_recipe: Path, tmp_path: Path, cluster: Any) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     status, out, err = pci("cells", own_recipe, "--dask", cluster.scheduler_address, "--runs", tmp_path / "dask")
     assert status == 0, err
     assert f"Dask cluster at {cluster.scheduler_address}: 2 workers" in out and "8/8" in err  # and the bar goes on as ever
-    names = ("classic", "designed")
-    status, out, err = pci("features", own_recipe, *names, "--dask", cluster.scheduler_address, "--runs", tmp_path / "dask")
+    status, out, err = pci("features", own_recipe, "designed", "--dask", cluster.scheduler_address, "--runs", tmp_path / "dask")
     assert status == 0, err
-    assert "Measuring classic features of 32 cells, 2 Dask workers" in out
+    assert "Measuring designed features of 32 cells, 2 Dask workers" in out
     local = Run(own_recipe, tmp_path / "here", jobs=1, quiet=True)
-    expected = local.features(names)
+    expected = local.features("designed")["designed"]
     assert hashes(tmp_path / "dask" / "own" / "cells") == hashes(local.folder / "cells")
-    for name in names:
-        got = read_features(tmp_path / "dask" / "own" / "features" / f"{name}.h5ad", local.cells())
-        np.testing.assert_array_equal(got.X, expected[name].X)
-        assert list(got.var_names) == list(expected[name].var_names)
+    got = read_features(tmp_path / "dask" / "own" / "features" / "designed.h5ad", local.cells())
+    np.testing.assert_array_equal(got.X, expected.X)
+    assert list(got.var_names) == list(expected.var_names)
 
 
+@pytest.mark.slow
 def test_workers_killed_while_they_draw_and_while_they_crop(tmp_path: Path, cluster: Any) -> None:
-    small = recipes.load("simulated-yeast").replace(source={"proteins": 6})
+    small = recipes.load("simulated-yeast").replace(source={"proteins": 3})
     run = Run(small, tmp_path / "dask", dask=cluster.scheduler_address, quiet=True)
     seen: list[int] = []
 
@@ -114,9 +93,9 @@ def test_workers_killed_while_they_draw_and_while_they_crop(tmp_path: Path, clus
     killer.start()
     got = run.cells()
     killer.join(5)
-    assert len(seen) == 2 and 0 < seen[0] < 24 and seen[1] == 1, "each was killed on the way: with fields to draw, and with fields to crop"
-    local = Run(small, tmp_path / "here", jobs=2, quiet=True)
-    assert got.sha256 == local.cells().sha256 and len(got.table["field"].unique()) == 24
+    assert len(seen) == 2 and 0 < seen[0] < 12 and seen[1] == 1, "each was killed on the way: with fields to draw, and with fields to crop"
+    local = Run(small, tmp_path / "here", jobs=1, quiet=True)
+    assert got.sha256 == local.cells().sha256 and len(got.table["field"].unique()) == 12
     assert hashes(run.folder / "fields") == hashes(local.folder / "fields"), "nothing is missing, and nothing half-written is left"
     assert hashes(run.folder / "cells") == hashes(local.folder / "cells")
 
@@ -154,9 +133,25 @@ def test_a_step_can_stay_on_this_machine(tmp_path: Path, cluster: Any, capsys: p
     assert "on this machine, not on the Dask cluster" in capsys.readouterr().out
 
 
-def test_a_task_that_ends_every_worker_is_told(tmp_path: Path, cluster: Any) -> None:
-    with on_cluster(cluster.scheduler_address, tmp_path, quiet=True), pytest.raises(ClusterError, match="ended 4 Dask workers.*memory"):
-        list(in_order(end_me, [()], 1))
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (distributed.KilledWorker("field_cells", None, 3), "one task ended 4 Dask workers .* memory"),
+        (distributed.CancelledError("scheduler-connection-lost"), "connection to the Dask scheduler .* was lost"),
+        (ConnectionResetError("reset by peer"), "connection to the Dask scheduler .* was lost .reset by peer"),
+    ],
+)
+def test_what_dask_says_at_the_end_becomes_one_message(tmp_path: Path, cluster: Any, error: Exception, told: str) -> None:
+    class Future:  # four workers killed in earnest take half a minute
+        status = "error" if isinstance(error, distributed.KilledWorker) else "pending"
+
+        def result(self, timeout: float) -> None:
+            raise error
+
+    with on_cluster(cluster.scheduler_address, tmp_path, quiet=True), pytest.raises(ClusterError, match=told):
+        made = parallel._current.get()
+        assert made is not None
+        made._result(Future())
 
 
 # --- told before the work starts
@@ -197,22 +192,39 @@ def test_workers_of_another_version(tmp_path: Path, cluster: Any, monkeypatch: p
 
     monkeypatch.setattr(parallel, "_versions", other)
     with (
+        pytest.raises(ClusterError, match=r"the Dask scheduler at .* other versions .*pci-core .*\(here 9.9\)"),
+        on_cluster(cluster.scheduler_address, tmp_path),
+    ):
+        pass
+    real_differences, calls = parallel._differences, []
+    asked: list[str] = []
+
+    def of_workers_only(mine: dict[str, str], theirs: dict[str, str]) -> str:
+        asked.append("")
+        return real_differences(mine, theirs) if len(asked) > 1 else ""
+
+    monkeypatch.setattr(parallel, "_differences", of_workers_only)
+    with (
         pytest.raises(ClusterError, match=r"2 of 2 Dask workers .* other versions .*pci-core .*\(here 9.9\)"),
         on_cluster(cluster.scheduler_address, tmp_path),
     ):
         pass
-    assert len(calls) == 3 and all(v["numpy"] == np.__version__ for v in calls)
+    assert len(calls) == 4 and all(v["numpy"] == np.__version__ for v in calls)
 
 
-def test_workers_that_do_not_see_the_files(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_other_code_or_that_do_not_see_the_files(tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(ClusterError, match=r"2 of 2 Dask workers .*cannot read .*image.tif \(No such file"),
         on_cluster(cluster.scheduler_address, tmp_path, tmp_path / "image.tif"),
     ):
         pass
+    monkeypatch.setattr(parallel, "source_hash", lambda: "another")
+    with pytest.raises(ClusterError, match="has other sources"), on_cluster(cluster.scheduler_address, tmp_path):
+        pass
+    monkeypatch.undo()
     # a folder of the same name on another machine: what this process puts into its own is not there
     monkeypatch.setattr(parallel, "write_text", lambda path, text: Path(path).touch())
-    monkeypatch.setattr(parallel, "_SEE_SECONDS", 0.0)  # here only: workers have their own
+    monkeypatch.setattr(parallel, "_SEE_SECONDS", 0.0)
     with pytest.raises(ClusterError, match="does not see this folder"), on_cluster(cluster.scheduler_address, tmp_path):
         pass
     assert not list(tmp_path.iterdir())
@@ -232,7 +244,5 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_distributed_is_imported_only_when_asked_for() -> None:
-    import subprocess
-
-    code = "import sys, pci_core.run, pci_core.cli; sys.exit('distributed' in sys.modules)"
+    code = "import sys, pci_core.parallel, pci_core.baselines.percell; sys.exit('distributed' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

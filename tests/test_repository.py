@@ -354,7 +354,7 @@ def test_citation_names_version_licence_and_paper() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["report", "feature_sets"])
+@pytest.mark.parametrize("name", ["report", "feature_sets", "scale"])
 def test_measured_pages_are_what_the_raw_results_give(name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None and spec.loader is not None
