@@ -302,6 +302,8 @@ def main() -> None:
     """Run the command line and turn our own errors into one line and exit status 1."""
     try:
         if distributed.is_started_together():
+            # what torch prints of a broken connection buries our line that says which process is gone
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
             _run_together(distributed.world())
         else:
             app()

@@ -45,12 +45,18 @@ class World:
         This process on its machine: the number of its GPU.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0, stores: tuple[Any, Any] | None = None) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
         self._calls = 0
-        self._closed = size == 1
-        if size > 1:
-            self._join()
+        self._closed = stores is None
+        if stores is not None:
+            self._store, beats = stores
+            agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            self._keeps_store = rank == 0 and not agent
+            host = f"{'torchrun or its machine' if agent else 'rank 0'}, which keeps the meeting point (MASTER_ADDR),"
+            self._beat = Heartbeat(beats, rank, size, self._end, host)
+            self._meet()
+            self._beat.start()
 
     @classmethod
     def from_environment(cls) -> World:
@@ -72,7 +78,7 @@ class World:
         if missing or not 0 <= rank < size:
             found = f"{', '.join(missing)} not set" if missing else f"RANK={rank} of WORLD_SIZE={size}"
             raise DistributedError(f"{found}: the processes cannot meet. Start with torchrun, which sets what is needed.")
-        return cls(rank, size, local)
+        return cls._join(rank, size, local)
 
     def __repr__(self) -> str:
         return f"<World: rank {self.rank} of {self.size}>"
@@ -84,30 +90,30 @@ class World:
 
     # --- meet and leave
 
-    def _join(self) -> None:
+    @classmethod
+    def _join(cls, rank: int, size: int, local: int) -> World:
         import torch
         import torch.distributed as dist
 
+        if torch.cuda.is_available() and local < torch.cuda.device_count():
+            torch.cuda.set_device(local)
         try:
             # one connection for the main thread, one for the heartbeat: a connection serves one question at a time
             store, beats = (next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=MEETING))))[0] for _ in range(2))
-            self._store = dist.PrefixStore("pci", store)
-            self._beat = Heartbeat(dist.PrefixStore("pci", beats), self.rank, self.size, self._end)
-            self._store.add("joined", 1)
-            self._meet()
+            world = cls(rank, size, local, (dist.PrefixStore("pci", store), dist.PrefixStore("pci", beats)))
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
             dist.init_process_group(
-                backend, store=dist.PrefixStore("group", store), rank=self.rank, world_size=self.size,
-                timeout=timedelta(seconds=COLLECTIVE),
-            )  # fmt: skip
+                backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=timedelta(seconds=COLLECTIVE)
+            )
         except (RuntimeError, ValueError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-            raise DistributedError(f"rank {self.rank} of {self.size} could not meet the others at {where} ({_line(error)}).") from error
-        self._beat.start()
+            raise DistributedError(f"rank {rank} of {size} could not meet the others at {where} ({_line(error)}).") from error
         os.environ[_OWNER] = str(os.getpid())
-        atexit.register(self.close)
+        atexit.register(world.close)
+        return world
 
     def _meet(self) -> None:
+        self._store.add("joined", 1)
         until = time.monotonic() + MEETING
         while (there := self._store.add("joined", 0)) < self.size:
             if time.monotonic() > until:
@@ -121,10 +127,10 @@ class World:
         import torch.distributed as dist
 
         self._closed = True
-        if not self._beat.failure and not self._beat.lost():
+        if dist.is_initialized() and not self._beat.failure and not self._beat.lost():
             dist.destroy_process_group()
         self._beat.leave()
-        if self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        if self._keeps_store:
             while not self._beat.others_left():
                 time.sleep(0.05)
 
@@ -252,6 +258,8 @@ class World:
         except BaseException as error:
             if self.size == 1 or (isinstance(error, SystemExit) and not error.code):
                 raise
+            if isinstance(error, DistributedError) and error.told:
+                raise
             if isinstance(error, RuntimeError) and (loss := self._loss()):
                 raise loss from error
             self._fail(f"rank {self.rank} stopped: {_line(error)}")
@@ -269,7 +277,9 @@ class World:
         return None
 
     def _fail(self, text: str) -> str:
-        with contextlib.suppress(RuntimeError):  # where the store is gone, the others find out themselves
+        if self._beat.unreachable:  # then the others find out themselves
+            return text
+        with contextlib.suppress(RuntimeError):
             return str(self._store.compare_set(FAILED, "", text).decode())
         return text
 
@@ -286,6 +296,8 @@ class World:
         self._fail(f"rank {self.rank} stopped: {text}")
         same = False
         with contextlib.suppress(RuntimeError):
+            if self._beat.unreachable:
+                raise RuntimeError
             self._tell(f"error/{self.rank}", text)
             until = time.monotonic() + 2
             while self.rank and not same and time.monotonic() < until:
@@ -304,7 +316,7 @@ class World:
         self._closed = True
         self._beat.leave()
         until = time.monotonic() + 10
-        while self.rank == 0 and time.monotonic() < until and not self._beat.others_left():
+        while self._keeps_store and time.monotonic() < until and not self._beat.others_left():
             time.sleep(0.05)
         sys.stdout.flush()
         sys.stderr.flush()

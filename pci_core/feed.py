@@ -201,7 +201,7 @@ class Feed:
         ends = even(len(rows), size)
         cuts = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
         with contextlib.closing(self._crops((rows,), cuts, chunks)) as crops:
-            yield from zip(rows.split(size), crops, strict=True)
+            yield from zip(rows.split(size) if len(rows) else (), crops, strict=True)
 
     def batches(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the crops of each tensor of rows, (len(rows), C, H, W), stored dtype, on the device.

@@ -30,10 +30,17 @@ class Heartbeat:
         This process, and how many there are.
     on_loss : callable
         Called from the watching thread with one line of what is wrong; it is to end the process.
+    host : str
+        Who keeps the store, in words.
+
+    Attributes
+    ----------
+    failure : str
+        What the first process that failed has told; empty if none.
     """
 
-    def __init__(self, store: Any, rank: int, size: int, on_loss: Callable[[str], None]) -> None:
-        self._store, self._rank, self._on_loss = store, rank, on_loss
+    def __init__(self, store: Any, rank: int, size: int, on_loss: Callable[[str], None], host: str) -> None:
+        self._store, self._rank, self._on_loss, self._host = store, rank, on_loss, host
         self._keys = [f"beat/{r}" for r in range(size)]
         self._interval = max(INTERVAL, size / 64)  # one request reads all numbers: the store's host has `size` of them an interval
         self._count = 0
@@ -65,6 +72,8 @@ class Heartbeat:
 
     def look(self) -> None:
         """Read the others' numbers now, beside the thread's own rounds."""
+        if self._unreachable:
+            return
         with self._lock:
             try:
                 values = [value.decode() for value in self._store.multi_get(self._keys)]
@@ -79,6 +88,11 @@ class Heartbeat:
         self._round = now
         self.failure = failure
 
+    @property
+    def unreachable(self) -> bool:
+        """Whether the store is gone; asking it again is of no use."""
+        return self._unreachable
+
     def lost(self, seconds: float | None = None) -> str:
         """Return which processes have shown no sign of life for so long, in words; empty if all have.
 
@@ -89,7 +103,7 @@ class Heartbeat:
         """
         seconds = 3 * self._interval if seconds is None else seconds
         if self._unreachable:
-            return "the process or machine that keeps the meeting point (MASTER_ADDR) is"
+            return f"{self._host} is"
         now = time.monotonic()
         gone = [r for r, value in enumerate(self._seen) if r != self._rank and value != LEFT and now - self._moved[r] > seconds]
         named = ", ".join(map(str, gone[:8])) + (" …" if len(gone) > 8 else "")
@@ -125,7 +139,7 @@ class Heartbeat:
                 self._round, wrong_since = now, None
             last = now
             if now - self._round > LIMIT and not self._unreachable:
-                self._on_loss(f"{'the process or machine that keeps the meeting point (MASTER_ADDR) is'}")
+                self._on_loss(f"{self._host} is")
             elif found := "" if self._unreachable else self.lost(LIMIT):
                 self._on_loss(found)
             wrong_since = (wrong_since or now) if self._unreachable or self.failure else None

@@ -20,7 +20,7 @@ _BLOCK = 8192  # rows copied at a time, so that memory stays flat
 def own_rows(n: int, batch_size: int, rank: int, size: int) -> range:
     """Return the rows of one of `size` processes: whole batches, so that every batch is one that a single process would have."""
     batches = -(-n // batch_size)
-    first, last = rank * batches // size, (rank + 1) * batches // size
+    first, last = (-(-r * batches // size) for r in (rank, rank + 1))
     return range(min(n, first * batch_size), min(n, last * batch_size))
 
 

@@ -115,7 +115,7 @@ class TrainingStep:
             return loss(source, target)
 
     def _trained(self, raw: Tensor, flips: Tensor) -> Tensor:
-        if len(flips) != self._size:
+        if not self._size or len(flips) != self._size:  # 0: nothing is compiled, and a part of a batch may be empty
             return self._losses(raw, flips, self._loss)
         torch.compiler.cudagraph_mark_step_begin()
         return self._compiled(raw, flips)

@@ -89,7 +89,10 @@ def synchronise(model: Model, device: torch.device) -> None:
 
 
 def loss_of_all(model: Model, device: torch.device) -> nn.Module:
-    """Return what computes the loss of each pair, (N,), and averages the gradients over processes in the backward pass."""
+    """Return what computes the loss of each pair, (N,), and averages the gradients over processes in the backward pass.
+
+    Keep it until then: with it goes what averages them.
+    """
     parallel = nn.parallel.DistributedDataParallel
     # buffers are the same everywhere already, as BatchNorm is synchronised; newer versions of torch call the option by another name
     known = inspect.signature(parallel.__init__).parameters

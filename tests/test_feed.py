@@ -266,3 +266,8 @@ def test_on_a_gpu_all_modes_give_the_same(make_cells: Callable[..., CellDataset]
         torch.cuda.synchronize()
         assert 0 <= feed.waited < 60
     assert not threads()
+
+
+def test_a_process_may_have_no_rows(make_cells: Callable[..., CellDataset]) -> None:
+    feed = Feed(make_cells(), torch.device("cpu"), "streamed")
+    assert list(feed.in_order(8, range(3, 3))) == []
