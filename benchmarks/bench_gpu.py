@@ -11,9 +11,12 @@ benchmarks/results/throughput_gpu.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +58,22 @@ GOALS = (
 
 
 class Clock:
-    """What is left of the minutes that were asked for."""
+    """What is left of the minutes that were asked for, and what was left out or failed."""
 
     def __init__(self, minutes: float) -> None:
         self.end = time.monotonic() + 60 * minutes
         self.left_out: list[str] = []
+        self.failed: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def row(self, name: str) -> Iterator[None]:
+        """Note a row that fails and go on: the minutes on a GPU are few, and the others still count."""
+        try:
+            yield
+        except Exception as error:
+            self.failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+            print(f"  FAILED: {name}: {self.failed[name]}", flush=True)
+            traceback.print_exc()
 
     def allows(self, name: str, seconds: float) -> bool:
         """Tell whether there is time for a row; note it if not."""
@@ -161,7 +175,7 @@ def main() -> None:
     print(f"{devices.describe(device, dtype)}; matrix product {peak / 1e12:.0f} TFLOP/s", flush=True)
 
     def keep() -> None:
-        found["left_out"] = clock.left_out
+        found |= {"left_out": clock.left_out, "failed": clock.failed, "summary": summary(found)}
         if not options.quick:
             write_result("throughput_gpu", found)
 
@@ -190,26 +204,26 @@ def main() -> None:
                 if not clock.allows(f"extraction, {name}", seconds):
                     continue
                 outputs = {layer: Path(scratch) / f"{name}_{layer}.h5ad" for layer in layers}
-                done = extract(dataset, encoder, outputs, base.preprocess, {}, device=options.device,
-                               compile="off" if options.quick else compile, quiet=True)  # fmt: skip
-                found.setdefault("extraction", {})[name] = {"cells_per_second": done.pass_cells_per_second, "whole": done.cells_per_second}
-                print(
-                    f"extraction, {name}: {done.pass_cells_per_second:,.0f} cells/s, {done.cells_per_second:,.0f} with all files",
-                    flush=True,
-                )
+                with clock.row(f"extraction, {name}"):
+                    done = extract(dataset, encoder, outputs, base.preprocess, {}, device=options.device,
+                                   compile="off" if options.quick else compile, quiet=True)  # fmt: skip
+                    row = {"cells_per_second": done.pass_cells_per_second, "whole": done.cells_per_second}
+                    found.setdefault("extraction", {})[name] = row
+                    print(f"extraction, {name}: {row['cells_per_second']:,.0f} cells/s, {row['whole']:,.0f} with all files", flush=True)
                 keep()
 
         measure_trainings(TRAININGS[:2])
         measure_extractions()
         if clock.allows("convolutions one by one", 15):
-            found["convolutions"] = convolutions(device, dtype, 8 if options.quick else 512, peak)
-            for row in found["convolutions"]:
+            with clock.row("convolutions one by one"):
+                found["convolutions"] = convolutions(device, dtype, 8 if options.quick else 512, peak)
+            for row in found.get("convolutions", []):
                 print(f"  {row['layer']:18} {row['ms']:8.2f} ms {row['tflops']:8.2f} TFLOP/s {row['share_of_matmul']:6.1%}", flush=True)
         if clock.allows("profile of a step", 20):
-            found["profile_not_compiled"] = profile(base, device, dtype, 8 if options.quick else 1024, "off")
+            with clock.row("profile of a step"):
+                found["profile_not_compiled"] = profile(base, device, dtype, 8 if options.quick else 1024, "off")
             keep()
         measure_trainings(TRAININGS[2:])
-    found["summary"] = summary(found)
     keep()
     for text, key, goal in GOALS:
         value = found["summary"].get(key)
