@@ -175,7 +175,7 @@ def main() -> None:
     print(f"{devices.describe(device, dtype)}; matrix product {peak / 1e12:.0f} TFLOP/s", flush=True)
 
     def keep() -> None:
-        found |= {"left_out": clock.left_out, "failed": clock.failed, "summary": summary(found)}
+        found.update(left_out=clock.left_out, failed=clock.failed, summary=summary(found))
         if not options.quick:
             write_result("throughput_gpu", found)
 
