@@ -15,7 +15,7 @@ def execute(*args: Any, **parameters: object) -> dict[str, Any]:
 
 
 def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = execute(own_recipe, tmp_path, monkeypatch, epochs=1, layer="conv2")
+    done = execute(own_recipe, tmp_path, monkeypatch, epochs=1, width=None, layer="conv2")
     pictures = [o for c in done["cells"] for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(pictures) == 7  # field, pairs, curve, painted, across images, accuracy by layer, recall by class
     table = pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "01_knn_by_layer.parquet")
