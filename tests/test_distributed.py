@@ -157,6 +157,15 @@ def test_one_killed_ends_the_other(dataset: CellDataset, tmp_path: Path, dead: i
     assert "the same command goes on from there" in told and "Traceback" not in told and "Exception raised" not in told, told
     state = torch.load(tmp_path / "m" / CHECKPOINT, weights_only=True)
     assert state["shards"] == 2 and (state["step"] == 0 or state["step"] % TALK == 0)
+    if dead == 0:
+        return
+    # the run goes on, here in one process, and ends as one that was never cut
+    training = {**TINY, "epochs": state["epoch"] + 1}
+    spec = recipes.load("authors-toy-yeast").replace(training=training)
+    again = train(dataset, spec, tmp_path / "m", precision="float32", device="cpu", quiet=True)
+    uncut = alone(dataset, tmp_path / "uncut", epochs=training["epochs"])
+    found, wanted = ([[r["train_loss"], r["held_out_loss"]] for r in done.losses] for done in (again, uncut))
+    np.testing.assert_allclose(found, wanted, rtol=ROUNDING)
 
 
 def test_another_number_goes_on(dataset: CellDataset, tmp_path: Path) -> None:
