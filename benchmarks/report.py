@@ -126,7 +126,8 @@ def several() -> list[str]:
             f"{found['width']:g}, {found['cells']:,} made-up cells, {found['epochs']} epochs, median of {found['repeats']} repeats: "
             f"{summary['pairs_per_second_several']:.1f} pairs/s beside {summary['pairs_per_second_one']:.1f} "
             f"({summary['ratio']:.2f} times); "
-            f"training and held-out losses differ by {summary['greatest_relative_difference_of_losses']:.1e} of their value at most; "
+            f"training and held-out losses differ by {summary['greatest_relative_difference_of_losses']:.1e} of their value at most "
+            f"(one process whose first weights differ in the last digit: {summary.get('difference_by_rounding_alone', float('nan')):.1e}); "
             f"{summary['data_wait_share']:.2%} of the time was waiting. {found['environment']['device']}. "
             "`python benchmarks/bench_distributed.py`",
             "",
