@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import threading
 import time
@@ -38,6 +39,8 @@ _SEE_SECONDS = 5.0  # for a new file to be seen by a worker: a network file syst
 # what a cell's pixels and measurements depend on; dataset.json names the versions of this process
 _SAME = ("pci-core", "numpy", "scipy", "scikit-image", "pillow", "tifffile", "cp-measure", "mahotas")
 _STARTS = "Start the workers from an environment with the same versions as this one, and with the run's folder and the images mounted."
+
+_ADDRESS = re.compile(r"(\w+://)?(\[[^\]]+\]|[^:/\s]+):\d+")
 
 _current: ContextVar[_Cluster | None] = ContextVar("cluster", default=None)
 _turn = threading.Lock()  # of a worker process
@@ -148,6 +151,8 @@ class _Cluster:
             f"Give the address that 'dask scheduler' prints, e.g. tcp://10.0.0.1:8786, and see that its port can be reached ({address})."
         )
         stack.enter_context(_silent("distributed.client"))  # it logs the traceback of a lost connection, of which we tell in one line
+        if not _ADDRESS.fullmatch(address):  # distributed would find out only after having begun, and end with a trace
+            raise ClusterError(f"'{address}' is no address of a Dask scheduler: host and port are needed. {remedy}")
         try:
             self.client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
