@@ -129,7 +129,7 @@ def compile_mode(device: torch.device, how: str = "auto") -> str | None:
     how : str
         ``"on"``, ``"graphs"`` (CUDA graphs too, which save the starts of many small kernels: for batches so small that the
         processor cannot start them fast enough), ``"off"``, or ``"auto"``: on for CUDA, off elsewhere, where it gains
-        little in training and costs up to a minute.
+        little and costs a minute or more.
 
     Raises
     ------

@@ -66,7 +66,7 @@ def describe_run(
     spec = sources.located(spec, data, folder / DATA_PLACE)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where)
-    devices.keep_freed_memory()
+    devices.tune(where)
     if spec.source.kind in recipes.NEED_PATH and not spec.source_path.exists() and not (folder / "cells" / "dataset.json").exists():
         return "\n".join(
             [*_head(spec), *sources.expected_files(spec), f"  run folder    {folder}: {', '.join(_made(folder)) or 'nothing made yet'}"]

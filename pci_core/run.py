@@ -121,13 +121,12 @@ class Run:
         self.vgg16_weights = Path(vgg16_weights) if vgg16_weights else None
         # a wrong name is told now, not after the cells are made
         self.dtype = str(choose_precision(choose_device(device), precision)).removeprefix("torch.")
-        # several processes that work together speak with one voice
         compile_mode(choose_device(device), compile)
         if crops not in MODES:
             raise unknown_name("way to hold crops", crops, MODES)
         self.device, self.precision, self.jobs, self.dask = device, precision, jobs, dask
         self.compile, self.crops = compile, crops
-        self.quiet = quiet or not distributed.world().is_first
+        self.quiet = quiet or not distributed.world().is_first  # several processes that work together speak with one voice
         self.steps = Steps(self.folder / "steps")
 
     @property

@@ -213,7 +213,7 @@ def supervised(
     parts = split(dataset, label, group, folds, seed)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
-    devices.keep_freed_memory()
+    devices.tune(where)
     feed = Feed(dataset, where, "resident" if where.type == "cpu" and dataset.crops.nbytes <= RESIDENT_BYTES else "auto")
     tested = int((parts.fold >= 0).sum())
     per_fold = tested * (parts.folds - 1) / parts.folds

@@ -278,7 +278,7 @@ def vgg16(
     state, known = load_weights(weights, quiet=quiet)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
-    devices.keep_freed_memory()
+    devices.tune(where)
     network = fill(build_vgg16(with_fc1), state, str(weights or URL))
     del state
     network.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
