@@ -10,7 +10,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book pages test lint format bench bench-gpu address clean clean-venv
+.PHONY: help book pages test faults lint format bench bench-gpu address clean clean-venv
 
 help:  ## list these commands
 	@echo "make <command>   (PYTHON=python3.12 chooses another Python for .venv)"; echo
@@ -24,6 +24,9 @@ pages: $(READY)  ## open every page of the built book in headless Chromium: no f
 
 test: $(READY)  ## run all tests (ARGS="-k name" for some)
 	$(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
+
+faults: $(READY)  ## the fault suite in full: kills, full disks, damaged and hostile files (an hour and more; a small part of it is in `make test`)
+	$(PY) -m pytest -q --thorough -n auto --dist worksteal tests/faults $(ARGS)
 
 lint: $(READY)  ## ruff and mypy; changes nothing
 	$(PY) -m ruff check .

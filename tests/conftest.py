@@ -19,6 +19,21 @@ from pci_core.cells import CellDataset, CellWriter, Channel
 CHANNELS = (Channel("protein", "protein"), Channel("marker", "structural"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="the whole fault suite (make faults): 20 kills a step, thousands of damaged files, 1,000 draws; an hour and more. "
+        "Without it the same tests run with a few of each.",
+    )
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether the fault suite runs in full."""
+    return bool(request.config.getoption("--thorough"))
+
+
 @pytest.fixture
 def test_data() -> Path:
     """The folder of real data, or a skip that says why."""
