@@ -92,7 +92,10 @@ def build(root: Path, recipe: str = "simulated-human", only: list[str] | None = 
 def _read_toc(path: Path) -> dict[str, Any]:
     import yaml
 
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BookError(f"{path} cannot be read as YAML ({' '.join(str(error).split())[:160]}). Correct it.") from error
     if not isinstance(content, dict) or "root" not in content:
         raise BookError(f"{path}: no table of contents of a Jupyter Book ('root' is missing).")
     return content

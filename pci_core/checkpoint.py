@@ -15,6 +15,7 @@ import torch
 from pci_core.errors import CheckpointError
 from pci_core.recipe import Training
 from pci_core.storage import write_text
+from pci_core.unpacking import check_torch
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
 
@@ -42,6 +43,7 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         It is damaged, or belongs to another training; the differences are named.
     """
     try:
+        check_torch(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = json.loads(state["config"])
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:

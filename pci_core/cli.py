@@ -308,12 +308,17 @@ def main() -> None:
         else:
             app()
     except PCIError as error:
-        print(f"pci: {error}", file=sys.stderr)
+        print(f"pci: {_visible(str(error))}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as error:
         if error.code == 130:  # typer's way to tell of Ctrl-C
             print(STOPPED, file=sys.stderr)
         raise
+
+
+def _visible(text: str) -> str:
+    """Return a message with its control characters written out: what a file says must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _run_together(world: World) -> None:

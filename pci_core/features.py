@@ -38,6 +38,7 @@ from pci_core.pooled import Pooler, arrays
 from pci_core.pretrained.fit import check_channels as check_channels
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path, content_hash
+from pci_core.unpacking import read_h5ad
 
 BATCH = {"cuda": 2048}  # cells at a time, where memory allows; 256 elsewhere, where larger batches leave the caches
 METADATA = "Metadata_"  # pycytominer's mark of what is no feature
@@ -286,7 +287,7 @@ def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = No
         The dataset is not the one the features were made from.
     """
     try:
-        adata = anndata.read_h5ad(path)
+        adata = read_h5ad(path)
         made_from = str(adata.uns["pci"]["dataset"])
     except FileNotFoundError:
         raise DatasetError(f"{path} is not there. Make it with 'pci features'.") from None

@@ -107,6 +107,7 @@ def _head(spec: Recipe) -> list[str]:
         f"  crops         {spec.crop.size} px cut, stored at {spec.crop.resize} px{_um(spec)}; "
         f"images with fewer than {spec.crop.min_cells} cells are left out",
     ]
+    lines += [f"  reads         outside the recipe's folder: {path}" for path in recipes.read_outside(spec)]
     lines += [f"  licence       {spec.licence}"] if spec.licence else []
     return lines + ([f"  credit        {spec.credit}"] if spec.credit else [])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -24,7 +22,8 @@ from pci_core.data.table import check_field_table
 from pci_core.errors import ImageError, StorageError
 from pci_core.imaging.cell_size import WHOLE
 from pci_core.plots.contact_sheet import View, contact_sheet
-from pci_core.storage import as_storage_error, atomic_path, write_text
+from pci_core.storage import as_storage_error, atomic_path, is_file_name, write_text
+from pci_core.tables import write_csv
 
 _LISTED = 12  # reasons and fields that the summary shows; left_out.csv holds all
 
@@ -106,12 +105,11 @@ def init_folder(
         views, channels, found.crop, um, title, [f"found by '{found.method}'", "PROPOSED by pci init: check before cutting"]
     )
     _keep_existing(targets)
-    with atomic_path(targets[0]) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table, targets[0])
     with atomic_path(targets[2]) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     if survey.left_out:
-        write_text(targets[3], _csv([("file", "reason"), *survey.left_out]))
+        write_csv(pd.DataFrame(survey.left_out, columns=["file", "reason"], dtype=object), targets[3])
     write_text(targets[1], text)  # last: a recipe that is there is whole
     files = tuple(t for t in targets if t.exists())
     return Written(targets[1], files, summary(found, files))
@@ -300,9 +298,9 @@ def _init_crops(path: Path, out: str | os.PathLike[str] | None, name: str | None
 
 
 def _plain_name(name: str) -> str:
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
-    if not plain:
-        raise ImageError(f"'{name}' cannot be the name of a recipe: give one of letters and digits with --name.")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80].rstrip("-._")
+    if not is_file_name(plain):
+        raise ImageError(f"{ascii(name)[:120]} cannot be the name of a recipe: give one of letters and digits with --name.")
     return plain
 
 
@@ -326,9 +324,3 @@ def _keep_existing(targets: list[Path]) -> None:
             n = next(i for i in range(1, 10_000) if not target.with_name(f"{target.name}.bak{i if i > 1 else ''}").exists())
             with as_storage_error(target):
                 target.rename(target.with_name(f"{target.name}.bak{n if n > 1 else ''}"))
-
-
-def _csv(rows: list[tuple[str, str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -22,6 +22,7 @@ import torch
 from pci_core.errors import CheckpointError
 from pci_core.model import POOL_AFTER, SOURCE_FILTERS, UPSAMPLE_BEFORE, PairedCellInpainting, scaled
 from pci_core.storage import file_sha256
+from pci_core.unpacking import check_hdf5
 
 _MAX_ARRAY = 1 << 26  # numbers in one array; the paper's largest kernel has 1.3 million
 _MAX_TEXT = 1 << 24  # characters of one attribute
@@ -74,6 +75,7 @@ def read_keras_h5(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], 
         raise CheckpointError(f"weights file {path} is not there. Correct the path, or fetch the authors' archive.")
     try:
         with h5py.File(path, "r") as file:
+            check_hdf5(file)
             root = _child(file, "model_weights") if file.get("model_weights", getlink=True) else file
             layers = _read_layers(root, path)
             config = _text(file.attrs["model_config"]) if "model_config" in file.attrs else None

@@ -17,7 +17,7 @@ from typing import Any
 
 from pci_core.cells import Channel
 from pci_core.errors import RecipeError, unknown_name
-from pci_core.storage import content_hash
+from pci_core.storage import content_hash, is_file_name
 
 SOURCES = ("simulate", "authors", "duloc", "table", "folder", "deeploc", "h5sc", "subcell")
 NEED_PATH = ("table", "folder", "deeploc", "h5sc", "subcell")  # sources that lie where the user put them
@@ -228,6 +228,21 @@ class Recipe:
         return _check(dataclasses.replace(self, **changed), self.name)
 
 
+def read_outside(recipe: Recipe) -> list[Path]:
+    """Return the files that a recipe of a user's names outside of its own folder, links followed: `pci info` shows them.
+
+    A recipe reads what its user may read, as images, tables and weights alone, since images mostly lie elsewhere; what it makes
+    us write stays in the folder of runs, whatever it says.
+    """
+    if recipe.folder is None:
+        return []
+    home = recipe.folder.resolve()
+    weights = [w for w in (recipe.training.pretrained, recipe.training.start) if "." in Path(w).suffix or Path(w).name != w]
+    named = [p for p in (recipe.source.path, *weights) if p]
+    found = [(home / p).resolve() for p in named]
+    return [p for p in dict.fromkeys(found) if home not in (p, *p.parents)]
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         keys = {
@@ -320,6 +335,14 @@ def _check(recipe: Recipe, where: str) -> Recipe:
         if value not in known:
             raise RecipeError(f"{where}: {unknown_name(key, value, known)}")
 
+    need(
+        is_file_name(recipe.name),
+        f"name = {ascii(recipe.name)[:120]} cannot be a folder's name, and what the recipe makes is put into runs/<name>. Take up to 100 "
+        "letters and digits, without / \\ : or a dot at the start or end.",
+    )
+    for key in ("title", "description", "licence", "credit", "label", "organism"):
+        text = getattr(recipe, key)
+        need(text.replace("\n", "").replace("\t", "").isprintable(), f"{key} = {ascii(text)[:120]} holds control characters. Take them out.")
     roles = [c.role for c in recipe.channels]
     need(not set(roles) - {"protein", "structural"}, f"channel roles are 'protein' or 'structural', found {roles}.")
     need(

@@ -25,7 +25,8 @@ from pci_core.notebook import as_text
 from pci_core.plots.style import set_label
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, write_json
+from pci_core.storage import write_json
+from pci_core.tables import read_csv, write_csv
 
 PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
 SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
@@ -78,8 +79,7 @@ def keep(root: Path, recipe: str, features: Sequence[str] = SETS, only: Sequence
         if found:
             out = root / "book" / FOLDER / run.recipe.name / f"{template.stem}.csv"
             table = pd.concat(found, ignore_index=True)
-            with atomic_path(out) as temporary:
-                table.round(6).to_csv(temporary, index=False)
+            write_csv(table.round(6), out)
             _note(out, run, f"pci results {recipe} --only {template.stem[:2]} --features {','.join(features)}", time.perf_counter() - began)
             written.append(out)
     if not written:
@@ -121,7 +121,7 @@ def _note(out: Path, run: Run, command: str, seconds: float) -> None:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, keep_default_na=True).fillna({"unit": "", "paper_on": "", "note": ""})
+        return read_csv(path, keep_default_na=True).fillna({"unit": "", "paper_on": "", "note": ""})
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} is no readable table of scores ({str(error)[:100]}). Run its notebook again.") from error
 

@@ -38,7 +38,7 @@ from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
-from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
+from pci_core.storage import as_file_name, as_storage_error, atomic_path, content_hash, file_sha256
 from pci_core.train import load_model, train
 from pci_core.weights import load_safetensors
 
@@ -114,7 +114,7 @@ class Run:
         self.recipe = base.replace(training=changed) if changed else base
         differ = {k: v for k, v in training_key(self.recipe.training).items() if v != getattr(base.training, k)}
         differ |= {"epochs": self.recipe.training.epochs} if self.recipe.training.epochs != base.training.epochs else {}
-        self.variant = "".join(f"+{k}={Path(v).stem if k == 'start' else v}" for k, v in sorted(differ.items()))
+        self.variant = "".join(f"+{k}={as_file_name(Path(v).stem) if k == 'start' else v}" for k, v in sorted(differ.items()))
         if sample is not None and sample < 1:
             raise RecipeError(f"a sample of {sample} cells is none; ask for at least 1, or leave it out for all cells.")
         self._label, self.sample = "", sample
@@ -141,7 +141,7 @@ class Run:
     def with_label(self, label: str) -> Run:
         """Return the same run with another column to predict."""
         other = self._again(recipe=replace(self._base, label=label), training=self._changed)
-        other._label = f"+label={label}"
+        other._label = f"+label={as_file_name(label)}"  # a column may have any name, a file may not
         return other
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -30,6 +31,34 @@ _REMEDY = {
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder with --runs",
 }
 _MARK = ".writing-"
+_LONGEST_NAME = 100  # bytes: what is added to it (temporary names, +seed=1, suffixes) must fit into the 255 of a file system, too
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])(?:\..*)?", re.IGNORECASE)
+
+
+def is_file_name(name: str) -> bool:
+    """Tell whether a text can be the name of a file or folder on every system, and of one only: no path, no device, not hidden.
+
+    Refused are path separators, ``..``, drives, control and invisible characters, what Windows forbids or takes for a device,
+    a dot at the start (hidden, and ours for what is being written), a blank or dot at either end, and more than 100 bytes.
+    """
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False  # half of a character
+    return 0 < size <= _LONGEST_NAME and is_plain_part(name) and name[0] not in ". " and not set(name) & set('*?"<>|')
+
+
+def is_plain_part(name: str) -> bool:
+    """Tell whether one part of a path in somebody else's archive stays a name of its own wherever it is written."""
+    return name.isprintable() and not set(name) & set("/\\:") and name[-1:] not in (".", " ") and not _DEVICE.fullmatch(name.rstrip(" ."))
+
+
+def as_file_name(name: str) -> str:
+    """Return `name` where it can be a file's, else what can be kept of it with a hash, so that two names never meet in one file."""
+    if is_file_name(name):
+        return name
+    plain = re.sub(r"[^\w+=-]+", "-", name.encode("utf-8", "replace").decode("utf-8"), flags=re.ASCII).strip("-")[:60]
+    return f"{plain or 'x'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from urllib3.util import Retry
 from pci_core.analysis.enrichment import COLUMNS, check_query
 from pci_core.analysis.gene_sets import LEAST_RECOGNISED
 from pci_core.errors import EnrichmentError
-from pci_core.storage import content_hash, write_json
+from pci_core.storage import as_file_name, content_hash, write_json
 
 ADDRESS = "https://biit.cs.ut.ee/gprofiler"
 _WORTH_ANOTHER_TRY = (429, 500, 502, 503, 504)
@@ -98,7 +98,7 @@ def gprofiler(
         "query": {name: sorted(genes) for name, genes in queries.items()},
         "address": address,
     }
-    path = Path(cache) / f"gprofiler_{organism}_{content_hash(asked)[:16]}.json"
+    path = Path(cache) / f"gprofiler_{as_file_name(organism)}_{content_hash(asked)[:16]}.json"
     kept = path.is_file() and not refresh
     if kept:
         answer = _read(path)

@@ -14,6 +14,8 @@ import pandas as pd
 
 from pci_core.cells import TEXT_COLUMNS
 from pci_core.errors import CellTableError, unknown_name
+from pci_core.tables import read_csv
+from pci_core.unpacking import open_gzip, read_h5ad, read_parquet
 
 FeatureSet: TypeAlias = anndata.AnnData | Sequence[anndata.AnnData]
 ID_COLUMNS = ("cell_id", "Metadata_cell_id")
@@ -151,13 +153,12 @@ def read_table(path: str | os.PathLike[str]) -> anndata.AnnData:
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     try:
         if suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            table = pq.read_table(path).to_pandas()
+            table = read_parquet(path)
         elif suffix in _SEPARATORS:
-            table = pd.read_csv(path, sep=_SEPARATORS[suffix], dtype=dict.fromkeys(ID_COLUMNS, str), low_memory=False)
+            source = open_gzip(path) if path.suffix == ".gz" else path
+            table = read_csv(source, sep=_SEPARATORS[suffix], dtype=dict.fromkeys(ID_COLUMNS, str), low_memory=False)
         elif suffix == ".h5ad":
-            table = _frame(anndata.read_h5ad(path))
+            table = _frame(read_h5ad(path))
         else:
             raise CellTableError(f"{path}: unknown kind of table '{path.suffix}'. Use .parquet, .csv, .tsv or .h5ad.")
     except FileNotFoundError:

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from pci_core.errors import DatasetError
-from pci_core.storage import atomic_path, write_json, write_text
+from pci_core.storage import atomic_path, write_json
+from pci_core.tables import write_csv
 
 SCORES = (
     "features", "classifier", "k", "left_out", "accuracy", "low", "high", "n_cells", "n_classes", "n_groups", "n_features", "n_seeds",
@@ -89,7 +90,7 @@ def save_table(table: pd.DataFrame, stem: str | os.PathLike[str]) -> None:
     stem = Path(stem)
     with atomic_path(stem.with_name(stem.name + ".parquet")) as temporary:
         table.to_parquet(temporary, index=False)
-    write_text(stem.with_name(stem.name + ".csv"), table.to_csv(index=False))
+    write_csv(table, stem.with_name(stem.name + ".csv"))
 
 
 def _records(table: pd.DataFrame) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from pci_core.analysis.trees import Tree
 from pci_core.errors import CellTableError
 from pci_core.storage import atomic_path, write_text
+from pci_core.tables import guarded
 
 _PLAIN = re.compile(r"[^\s()\[\]{}/\\,;:='\"_]+")  # may stand in Newick without quotes; an underscore would be read as a space
 
@@ -61,14 +62,14 @@ def write_treeview(
         )
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for line in (
-            ["GID", "ID", "NAME", "GWEIGHT", *(_field(columns.names[j]) for j in columns.order)],
+            ["GID", "ID", "NAME", "GWEIGHT", *(_cell(columns.names[j]) for j in columns.order)],
             ["AID", "", "", "", *(f"ARRY{j}X" for j in columns.order)],
             ["EWEIGHT", "", "", "", *("1" for _ in columns.order)],
         ):
             file.write("\t".join(line) + "\n")
         for i in rows.order:
             numbers = np.char.mod("%.4g", np.asarray(values[i], np.float64)[columns.order])
-            file.write("\t".join([f"GENE{i}X", _field(rows.names[i]), _field(told[i]), "1", *numbers]) + "\n")
+            file.write("\t".join([f"GENE{i}X", _cell(rows.names[i]), _cell(told[i]), "1", *numbers]) + "\n")
     for tree, kind, suffix in ((rows, "GENE", ".gtr"), (columns, "ARRY", ".atr")):
         write_text(path.with_suffix(suffix), _merges(tree, kind))
     return [path, path.with_suffix(".gtr"), path.with_suffix(".atr")]
@@ -96,6 +97,11 @@ def _merges(tree: Tree, kind: str) -> str:
 def _field(text: str) -> str:
     """Return text without what would end a field or a line."""
     return re.sub(r"[\t\r\n]+", " ", text)
+
+
+def _cell(text: str) -> str:
+    """Return text for a CDT, which people open in spreadsheets too."""
+    return str(guarded(_field(text)))
 
 
 def newick(tree: Tree) -> str:

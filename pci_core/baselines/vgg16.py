@@ -27,6 +27,7 @@ from pci_core.names import VGG16 as NAMES
 from pci_core.names import VGG16_BLOCKS
 from pci_core.recipe import Preprocess
 from pci_core.storage import file_sha256
+from pci_core.unpacking import check_torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -134,6 +135,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             state = safetensors.torch.load_file(file)
         else:
+            check_torch(file)
             state = torch.load(file, map_location="cpu", weights_only=True)
     except (
         safetensors.SafetensorError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pci_core.errors import DownloadError
-from pci_core.storage import atomic_path
+from pci_core.storage import atomic_path, is_plain_part
 
 _BLOCK = 1 << 20
 _HEADER = 16 << 20  # bytes that tarfile may ask for at once: long names and attributes are read whole
@@ -102,8 +102,7 @@ def _safe_name(info: zipfile.ZipInfo, path: Path) -> str:
 
 def _climbs(name: str) -> bool:
     """Say whether a member's name is anything but a plain path below the archive's top."""
-    odd = "\\" in name or "\0" in name or ":" in name or name.startswith("/")
-    return odd or any(s in ("", ".", "..") for s in name.rstrip("/").split("/"))
+    return name.startswith("/") or not all(s and is_plain_part(s) for s in name.rstrip("/").split("/"))
 
 
 @contextmanager
@@ -299,7 +298,7 @@ def _tar_name(info: tarfile.TarInfo, path: Path) -> str:
         name = name[2:].lstrip("/")
     if info.isdir() and name in (".", ""):
         return ""
-    if raw.startswith("/") or _climbs(name) or not name.isprintable():
+    if raw.startswith("/") or _climbs(name):
         raise DownloadError(f"{path}: member {raw!r} {_LEAVES}")
     if not (info.isdir() or info.isreg()) or info.issparse():
         raise DownloadError(f"{path}: member '{name}' is a link, device or sparse file. Nothing was unpacked; do not use this archive.")

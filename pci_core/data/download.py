@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pooch
 import requests
 
 import pci_core
+from pci_core.data.addresses import check_redirection
 from pci_core.errors import DownloadError
-from pci_core.storage import as_storage_error
+from pci_core.storage import as_storage_error, is_plain_part
 
 MIRROR, CACHE = "PCI_MIRROR", "PCI_CACHE"
 TIMEOUT = (15, 60)  # seconds to connect, and between two blocks of bytes
@@ -42,7 +43,7 @@ def fetch(url: str, *, known_hash: str | None, folder: str | os.PathLike[str] | 
     Parameters
     ----------
     url : str
-        An ``http`` or ``https`` address of a file.
+        An ``http`` or ``https`` address of a file; a redirection is followed to public hosts only, see `pci_core.data.addresses`.
     known_hash : str or None
         ``"sha256:…"``, another algorithm of hashlib, or ``"gitblob:…"`` (git's SHA-1 of the file). None
         only where the caller verifies the content itself and calls `discard` when it is wrong.
@@ -72,7 +73,8 @@ def fetch(url: str, *, known_hash: str | None, folder: str | os.PathLike[str] | 
     if git and (root / place).is_file() and git_blob_sha1((root / place).read_bytes()) != git:
         discard(root / place)  # pooch knows no git hashes, and would keep a file that was damaged later
     retriever = pooch.create(root, base_url="", registry={place: None if git else known_hash}, urls={place: url}, retry_if_failed=RETRIES)
-    get = pooch.HTTPDownloader(progressbar=progress, chunk_size=_BLOCK, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
+    get = pooch.HTTPDownloader(progressbar=progress, chunk_size=_BLOCK, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT},
+                               hooks={"response": check_redirection})  # fmt: skip
     level = pooch.get_logger().level
     pooch.get_logger().setLevel("WARNING")  # its lines about every file would cut through progress bars
     try:
@@ -96,7 +98,9 @@ def _place(url: str) -> str:
     parts = urlsplit(url)
     segments = parts.path.strip("/").split("/")
     host = parts.netloc.replace(":", "_")
-    if parts.scheme not in ("http", "https") or not host or any(s in ("", ".", "..") for s in (*segments, host)):
+    if parts.scheme not in ("http", "https") or not host or not all(
+        s and is_plain_part(unquote(s)) for s in (*segments, host)
+    ):
         raise DownloadError(f"'{url}' is no address of a file that can be downloaded; expected https://host/path.")
     query = f"_{hashlib.sha256(parts.query.encode()).hexdigest()[:12]}" if parts.query else ""
     return "/".join([host, *segments]) + query

@@ -29,6 +29,7 @@ from pci_core.errors import CellTableError, DatasetError, ImageError, RecipeErro
 from pci_core.imaging.crop import resize_crops
 from pci_core.imaging.read import read_pixels
 from pci_core.recipe import Recipe
+from pci_core.unpacking import check_growth
 
 COMMIT = "dee6822d854498e47a10315275738a30bd01fd60"
 RAW = f"https://raw.githubusercontent.com/PRBioimages/DULoc/{COMMIT}/part1-Dataset/Synthetic_dataset/data"
@@ -237,6 +238,8 @@ def _ready(folder: Path, names: list[str], side: int) -> tuple[int, Iterator[tup
         if not path.is_file():
             raise DatasetError(f"{path} is not there. Correct 'path' in the recipe's [source], or leave it out to download the mosaics.")
     try:
+        with zipfile.ZipFile(tiles_path) as archive:
+            check_growth(archive.getinfo("crops.npy").file_size, tiles_path.stat().st_size)
         with np.load(tiles_path, allow_pickle=False) as content:
             tiles = content["crops"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pci_core.errors import CellTableError, RecipeError
 from pci_core.recipe import Recipe
+from pci_core.tables import read_csv
 
 OWN = ("image", "path", "labels", "page", "cell_id", "y", "x", "area")  # columns that no file name and no table may set
 _WELL = re.compile(r"([a-zA-Z]{1,2})0*(\d+)")
@@ -136,8 +137,8 @@ def read_names(path: Path, fields: list[dict[str, str]]) -> tuple[list[str], dic
         It cannot be read or joined, names a column that is ours, or contradicts itself.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t" if path.suffix == ".tsv" else ",")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        table = read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t" if path.suffix == ".tsv" else ",")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise CellTableError(f"{path} cannot be read as a table in UTF-8 ({error}). Save it as CSV again.") from error
     if not isinstance(table.index, pd.RangeIndex):
         raise CellTableError(

@@ -24,6 +24,7 @@ from pci_core.cells import NUMBER_COLUMNS, CellDataset
 from pci_core.data.exchange import image_columns, images_of, recipe_text, shown, write_crops
 from pci_core.errors import CellTableError, ImageError, RecipeError
 from pci_core.recipe import Recipe
+from pci_core.unpacking import check_hdf5
 
 IMAGES, CELL_ID = "obsm/single_cell_images", "scportrait_cell_id"
 _MASK, _CHANNEL = "mask", "image_channel"
@@ -140,6 +141,7 @@ def _open(path: Path) -> Iterator[_Cells]:
         with _readable(path):
             file = stack.enter_context(h5py.File(path, "r", rdcc_nbytes=64 << 20))
             _check_inside(file, path)
+            check_hdf5(file)
             images = _images(file, path)
             names, masks = _channels(file, images, path)
             cells = _Cells(path, images, names, masks, _obs(file, len(images), path))

@@ -8,7 +8,6 @@ fetches only what is missing.
 
 from __future__ import annotations
 
-import csv
 import os
 import threading
 from collections import Counter
@@ -32,6 +31,7 @@ from pci_core.data.polite import GaveUp, NotThere, PoliteSession, Stopped
 from pci_core.data.side_by_side import side_by_side
 from pci_core.errors import DownloadError, ImageError
 from pci_core.storage import atomic_path, locked, write_text
+from pci_core.tables import write_rows
 
 __all__ = ["Cost", "Outcome", "Plan", "Selection", "check_jpeg", "cost", "describe", "describe_unseen", "fetch", "has_whole_atlas",
            "missing_rows", "plan"]  # fmt: skip
@@ -250,9 +250,7 @@ def _write_results(plan: Plan, manifest: Manifest, counts: Counter[str]) -> Outc
             f"none of the {len(plan.rows)} images could be had{f' ({reasons[0][0]})' if reasons else ''}. See {manifest.table}."
         )
     with atomic_path(plan.folder / "fields.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, FIELD_COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({**row, "path": row["file"]} for row in there)
+        write_rows(handle, FIELD_COLUMNS, ({**row, "path": row["file"]} for row in there))
     release: Release = plan.release
     write_text(plan.folder / "CREDIT.txt", f"{CREDIT}\n")
     write_text(plan.folder / "LICENCE.txt", "\n".join([f"Images and entries of the Human Protein Atlas, release {release.name}, "

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pci_core.data.addresses import why_not
 from pci_core.errors import DownloadError
 
 NEWEST = "newest"
@@ -82,10 +83,11 @@ class Release:
 
     def trusts(self, url: str) -> bool:
         """Whether an address belongs to the atlas; those in an entry are not followed anywhere else."""
-        parts = urlsplit(url)
-        host = parts.netloc.lower()
-        own = {urlsplit(self.site).netloc.lower(), urlsplit(self.images).netloc.lower()}
-        return parts.scheme in ("http", "https") and (host in own or _of_the_atlas(host))
+        own = [urlsplit(u) for u in (self.site, self.images)]
+        if why_not(url):
+            return url.isprintable() and any(u.netloc and f"{u.scheme}://{u.netloc}/" == url[: len(f"{u.scheme}://{u.netloc}/")] for u in own)
+        host = urlsplit(url).netloc.lower()
+        return host in {u.netloc.lower() for u in own} or _of_the_atlas(host)
 
 
 def _of_the_atlas(host: str) -> bool:

@@ -6,7 +6,6 @@ For a few genes the entries are fetched one by one, for many or all the whole at
 
 from __future__ import annotations
 
-import csv
 import difflib
 import gzip
 import re
@@ -25,6 +24,7 @@ from pci_core.data.polite import NotThere, PoliteSession
 from pci_core.data.side_by_side import side_by_side
 from pci_core.errors import DownloadError, UnknownNameError
 from pci_core.storage import atomic_path
+from pci_core.tables import read_rows, write_rows
 
 WHOLE_ATLAS_FROM = 500  # genes: an entry has about 1 MB, the whole atlas about 700 MB in gzip
 ROW = ("ensembl", "protein", "antibody", "cell_line", "url", "location", "go", "reliability", "variation_intensity", "variation_spatial",
@@ -166,12 +166,10 @@ class Entries:
             table.unlink(missing_ok=True)
         if not table.is_file():  # reading 20 GB of XML takes many minutes: done once
             with atomic_path(table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-                writer = csv.DictWriter(handle, ROW, extrasaction="ignore")
-                writer.writeheader()
-                for entry in tqdm(read_entries(self.whole_file), desc="reading the atlas", unit=" genes", disable=not self.progress):
-                    writer.writerows(entry_rows(entry))
+                entries = tqdm(read_entries(self.whole_file), desc="reading the atlas", unit=" genes", disable=not self.progress)
+                write_rows(handle, ROW, (row for entry in entries for row in entry_rows(entry)))
         with open(table, newline="", encoding="utf-8") as handle:
-            yield from csv.DictReader(handle)
+            yield from read_rows(handle)
 
 
 def _rows_of(path: Path) -> list[dict[str, str]]:

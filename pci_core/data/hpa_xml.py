@@ -30,7 +30,7 @@ from pci_core.errors import DatasetError
 __all__ = ["HUMAN", "Antibody", "Entry", "Image", "Location", "Tally", "entry_rows", "read_entries"]
 
 _BLOCK = 1 << 18  # bytes given to the parser at a time
-_LONGEST_TOKEN = 2 << 20  # bytes without any event: one tag or comment of that size is no atlas
+_LONGEST_TOKEN = 2 << 20  # bytes without any event: one tag, text or comment of that size is no atlas
 
 
 def read_entries(path: str | os.PathLike[str], genes: Collection[str] | None = None, tally: Tally | None = None) -> Iterator[Entry]:
@@ -132,7 +132,7 @@ def _stream(path: Path, tally: Tally) -> Iterator[Entry]:
                 fault = f", {error}"
             silent = 0 if handler.events > events else silent + len(block)
             if silent > _LONGEST_TOKEN:
-                fault = f", line {handler.line()}: a single tag or comment of more than {_LONGEST_TOKEN >> 20} MB. This is no file of HPA"
+                fault = f", line {handler.line()}: a single tag, text or comment of more than {_LONGEST_TOKEN >> 20} MB. This is no file of HPA"
             done, handler.done = handler.done, []
             given += len(done)
             yield from done

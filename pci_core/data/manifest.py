@@ -6,7 +6,6 @@ that a crash tore is left out. ``manifest.csv`` has the same as a table and is w
 
 from __future__ import annotations
 
-import csv
 import datetime
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 from pci_core.errors import PCIError
 from pci_core.storage import as_storage_error, atomic_path, file_sha256
+from pci_core.tables import write_rows
 
 COLUMNS = ("file", "url", "status", "reason", "bytes", "sha256", "tries", "time", "tried")
 OK, FAILED, NOT_THERE, LEFT_OUT = "ok", "failed", "not there", "left out"
@@ -91,10 +91,8 @@ class Manifest:
     def write_table(self, left_out: Iterable[dict[str, str]] = ()) -> None:
         """Write ``manifest.csv``: every file of the journal, then those that were left out (url and reason)."""
         with atomic_path(self.table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self.rows[file] for file in sorted(self.rows))
-            writer.writerows({**dict.fromkeys(COLUMNS, ""), **row, "status": LEFT_OUT} for row in left_out)
+            write_rows(handle, COLUMNS, (self.rows[file] for file in sorted(self.rows)))
+            write_rows(handle, COLUMNS, ({**dict.fromkeys(COLUMNS, ""), **row, "status": LEFT_OUT} for row in left_out), head=False)
 
     def _rewrite(self) -> None:
         with atomic_path(self.journal) as temporary:

@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 import requests
 
 from pci_core.data import download
+from pci_core.data.addresses import check_redirection
 from pci_core.data.half_file import HalfFile, discard
 from pci_core.errors import DownloadError, PCIError
 from pci_core.storage import as_storage_error, file_sha256
@@ -183,6 +185,7 @@ class PoliteSession:
         with as_storage_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.environ.get(download.MIRROR):
+                self._check_trusted(url)
                 return self._copy(url, target, part, check)
             for attempt in range(1, self.manners.tries + 1):
                 reason, wait = "", None
@@ -214,6 +217,7 @@ class PoliteSession:
         """Return the size of a file in bytes as the server tells it, None where it does not; one or two requests."""
         if os.environ.get(download.MIRROR):
             try:
+                self._check_trusted(url)
                 return download.fetch(url, known_hash=None).stat().st_size
             except DownloadError:
                 return None
@@ -222,10 +226,12 @@ class PoliteSession:
             try:
                 with self._ask(ask, url, {"Accept-Encoding": "identity"}) as response:
                     length = response.headers.get("Content-Length", "")
-                    if response.status_code == 200 and length.isdigit() and self._trusted(response.url):
+                    if response.status_code == 200 and length.isdigit():
                         return int(length)
             except requests.exceptions.RequestException:
                 continue
+            except GaveUp:
+                return None  # it leads elsewhere
         return None
 
     # --- pauses
@@ -252,8 +258,7 @@ class PoliteSession:
     # --- one request
 
     def _ask(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
-        if not self._trusted(url):
-            raise GaveUp(f"{url} is not an address of this source; it was not asked", 0)
+        self._check_trusted(url)
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()  # one a thread
             self._sessions.append(self._local.session)
@@ -261,9 +266,23 @@ class PoliteSession:
             self._local.session.max_redirects = 5
         timeout = (self.manners.connect_timeout, self.manners.read_timeout)
         response: requests.Response = self._local.session.request(
-            method, url, headers=headers, stream=True, timeout=timeout, allow_redirects=True
+            method, url, headers=headers, stream=True, timeout=timeout, allow_redirects=True, hooks={"response": self._check_redirection}
         )
         return response
+
+    def _check_trusted(self, url: str) -> None:
+        if not self._trusted(url):
+            raise GaveUp(f"{url} is not an address of this source; it was not asked", 0)
+
+    def _check_redirection(self, response: requests.Response, *unused: object, **named: object) -> None:
+        """Refuse a redirection before it is followed: the host that it leads to shall not even be asked."""
+        target = urljoin(response.url, response.headers.get("Location", ""))
+        if response.is_redirect and not self._trusted(target):
+            raise GaveUp(f"{response.url}: the server points to {target}, which is not of this source", 1)
+        try:
+            check_redirection(response)
+        except DownloadError as error:
+            raise GaveUp(str(error), 1) from error
 
     def _request(self, url: str, part: Path, limit: int, compressed: bool, attempt: int) -> int:
         """Fill `part` with the file, going on with what is there of it; returns the bytes received."""
@@ -308,8 +327,6 @@ class PoliteSession:
 
     def _judge(self, response: requests.Response, url: str, part: Path, attempt: int) -> None:
         code = response.status_code
-        if not self._trusted(response.url):
-            raise GaveUp(f"{url}: the server points to {response.url}, which is not of this source", attempt)
         if code in (200, 206):
             return
         said = f"HTTP {code} {response.reason or ''}".strip()

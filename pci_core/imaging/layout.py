@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tifffile
 
 from pci_core.errors import ImageError
+from pci_core.unpacking import FREE, GrowsError, check_growth, folder_bytes
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".flex")  # .flex: of Opera microscopes, a TIFF of many pages
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -91,11 +93,19 @@ def square(y: float, x: float, path: Path) -> float:
 
 
 def check_size(layout: Layout, path: Path) -> Layout:
-    """Refuse an image without pixels or of an impossible size."""
+    """Refuse an image without pixels, of an impossible size, or much larger than its file could hold."""
     if min(layout.shape, default=0) < 1:
         raise ImageError(f"{path} holds no pixels (shape {layout.shape}). {REPAIR}")
-    if math.prod(layout.shape) > LARGEST:
+    n = math.prod(layout.shape)
+    if n > LARGEST:
         raise ImageError(f"{path}: {layout.shape} is more than {LARGEST:,} values. Cut it into fields of view first. {REPAIR}")
+    needed = n * np.dtype(layout.dtype).itemsize
+    if needed > FREE:  # or the files need not be looked at
+        files = {file for file, _ in layout.pages} or {path}
+        try:
+            check_growth(needed, sum(folder_bytes(f) if f.is_dir() else f.stat().st_size for f in files))
+        except GrowsError as error:
+            raise ImageError(f"{path} was not opened: {error}. {REPAIR}") from error
     return layout
 
 

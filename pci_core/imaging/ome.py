@@ -36,7 +36,7 @@ class _Block:
 
 def is_ome_tiff(tiff: tifffile.TiffFile) -> bool:
     """Tell whether a TIFF carries OME-XML, whole or not."""
-    return "<OME" in _description(tiff)[:4096]
+    return "<OME" in _description(tiff)
 
 
 def ome_tiff_layout(tiff: tifffile.TiffFile, path: Path) -> Layout:
@@ -95,7 +95,7 @@ def _xml(tiff: tifffile.TiffFile, path: Path) -> Element:
 
 def _parse(text: str, where: Path, path: Path) -> Element:
     try:
-        root = fromstring(text.strip().rstrip("\0").strip())
+        root = fromstring(text.strip().rstrip("\0").strip(), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise ImageError(f"{path}: the OME-XML of {where.name} cannot be read ({error}). {_REWRITE}") from error
     if _tag(root) != "OME":

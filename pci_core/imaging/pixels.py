@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Callable
@@ -17,10 +18,14 @@ from pci_core.errors import ImageError
 from pci_core.imaging.layout import REPAIR, TIFF_SUFFIXES, Layout, check_size, one_plane, plain_tiff_layout
 from pci_core.imaging.ngff import is_zarr, read_zarr, zarr_layout
 from pci_core.imaging.ome import is_ome_tiff, ome_tiff_layout
+from pci_core.unpacking import FREE, check_stream
 
 _UNREADABLE = (
-    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, zlib.error, Image.DecompressionBombError,
+    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, MemoryError, zlib.error,
+    Image.DecompressionBombError,
 )  # fmt: skip
+_DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
+_GROWS, _LZMA = 1040, 8000  # bytes that one byte may become at most
 _T = TypeVar("_T")
 
 
@@ -75,7 +80,7 @@ def read_pages(path: Path, first: int, n: int) -> np.ndarray:
                 raise ImageError(f"{path}: pages {first + 1} to {first + n} are needed, it has {len(tiff.pages)}. {REPAIR}")
             planes = []
             for page in (tiff.pages[i] for i in range(first, first + n)):
-                check_size(Layout("YX", tuple(page.shape), "uint16"), path)
+                check_size(Layout("YX", tuple(page.shape), page.dtype.name if page.dtype is not None else "uint16"), path)
                 _check_whole(page, path)
                 planes.append(page.asarray())
         if len({p.shape for p in planes}) > 1 or planes[0].ndim != 2:
@@ -151,6 +156,20 @@ def _check_whole(page: Any, path: Path) -> None:
     ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if ends and max(ends) > size:  # some writers' files would else be read with zeros in place of what is missing
         raise ImageError(f"{path} is cut short: {max(ends)} bytes are needed, it has {size}. {REPAIR}")
+    if page.compression in _DEFLATE:
+        _check_strips(page, path)
+    elif page.compression == tifffile.COMPRESSION.LZMA and max(page.databytecounts, default=0) * _LZMA > FREE:
+        raise ImageError(f"{path} is compressed by LZMA in pieces too large to be opened with care. Save it without compression. {REPAIR}")
+
+
+def _check_strips(page: Any, path: Path) -> None:
+    """Refuse a strip or tile that unpacks to more than it should: tifffile unpacks it whole, whatever comes out."""
+    size = math.prod(page.chunks) * max(1, page.dtype.itemsize if page.dtype is not None else 1)
+    handle = page.parent.filehandle
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if count * _GROWS > FREE:
+            handle.seek(offset)
+            check_stream(handle.read(count), size, "a strip")
 
 
 def _picture_layout(path: Path) -> Layout:

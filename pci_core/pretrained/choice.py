@@ -8,6 +8,7 @@ import torch
 
 from pci_core import pretrained
 from pci_core.recipe import Recipe
+from pci_core.storage import as_file_name
 
 
 def weights_of(recipe: Recipe, kind: str, *, shipped: bool = True, progress: bool = False) -> pretrained.Weights | None:
@@ -69,5 +70,5 @@ def suffix(recipe: Recipe, base: Recipe, kind: str, scratch: str) -> str:
     if not named:
         return scratch if usual else ""
     if pretrained.holds(named, kind, recipe.folder):
-        return f"+weights={Path(named).stem if pretrained.is_file(named) else named}"
+        return f"+weights={as_file_name(Path(named).stem) if pretrained.is_file(named) else named}"
     return scratch if pretrained.holds(usual, kind, base.folder) else ""

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 import pci_core
-from pci_core.data import authors, catalog, download, duloc, hpa_xml
+from pci_core.data import addresses, authors, catalog, download, duloc, hpa_xml
 from pci_core.data.download import fetch
 from pci_core.data.hpa_addresses import NEWEST, release, secure, variants
 from pci_core.data.hpa_plan import plan
@@ -215,7 +215,7 @@ def test_from_https_nothing_leads_back_to_http() -> None:
     answer.status_code, answer.url = 302, "https://images.proteinatlas.org/1.jpg"
     answer.headers["Location"] = "http://images.proteinatlas.org/1.jpg"
     with pytest.raises(DownloadError, match="http"):
-        download.check_redirection(answer)
+        addresses.check_redirection(answer)
 
 
 # --- the mirror

@@ -135,5 +135,5 @@ def test_a_gzip_that_grows_without_end_is_left_early(tmp_path: Path) -> None:
     for head in (b"<proteinAtlas><entry a='", b"<proteinAtlas><!--", b"<proteinAtlas><entry><name>", b"<proteinAtlas><entry><name>a</name>"):
         path = tmp_path / "proteinatlas.xml.gz"
         path.write_bytes(gzip.compress(head) + block * 8)
-        with pytest.raises(PCIError, match="proteinatlas.xml.gz, line 1: a single tag"):
+        with pytest.raises(PCIError, match="proteinatlas.xml.gz, line 1: (a single tag|the text of <name> is longer)"):
             list(read_entries(path))

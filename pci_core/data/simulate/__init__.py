@@ -24,6 +24,7 @@ from pci_core.errors import RecipeError, unknown_name
 from pci_core.parallel import in_order
 from pci_core.recipe import Source
 from pci_core.storage import as_storage_error, atomic_path, sweep_temporaries
+from pci_core.tables import write_csv
 
 __all__ = ["META", "FieldPlan", "RenderedField", "field_seed", "simulate"]
 
@@ -114,7 +115,7 @@ def simulate(
         sweep_temporaries(folder / name)  # of a worker that died; another has drawn its fields again
     table = _field_table(plans, labels)
     with as_storage_error(folder):
-        table.to_csv(folder / "fields.csv", index=False)
+        write_csv(table, folder / "fields.csv")
         pd.concat(truth, ignore_index=True).to_parquet(folder / "truth.parquet")
     return table
 
