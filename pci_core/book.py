@@ -167,10 +167,15 @@ def _write_left_out(template: Path, page: Path, why: str) -> None:
             "cell_type": "markdown",
             "id": "left-out",
             "metadata": {},
-            "source": f"{title}\n\n:::{{admonition}} Left out\n:class: warning\n{why}\n:::\n",
+            "source": f"{title}\n\n:::{{admonition}} Left out\n:class: warning\n{as_text_of_page(' '.join(why.split()))}\n:::\n",
         }
     ]
     write_json(page, content)
+
+
+def as_text_of_page(text: str) -> str:
+    """Return Markdown in which nothing is HTML: what stands in angle brackets is shown, not done."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _copy_folded(executed: Path, page: Path) -> None:
@@ -180,6 +185,10 @@ def _copy_folded(executed: Path, page: Path) -> None:
         tags = cell["metadata"].setdefault("tags", [])
         if cell["cell_type"] == "code" and not {"parameters", "injected-parameters"} & set(tags):
             tags.append("hide-input")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "text/markdown" in data:  # names of proteins, recipes and columns stand in it: none of them becomes markup of the page
+                data["text/markdown"] = as_text_of_page("".join(data["text/markdown"]))
     write_json(page, content)
 
 

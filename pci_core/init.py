@@ -22,6 +22,7 @@ from pci_core.data.table import check_field_table
 from pci_core.errors import ImageError, StorageError
 from pci_core.imaging.cell_size import WHOLE
 from pci_core.plots.contact_sheet import View, contact_sheet
+from pci_core.plots.style import literal
 from pci_core.storage import as_storage_error, atomic_path, is_file_name, write_text
 from pci_core.tables import write_csv
 
@@ -106,6 +107,7 @@ def init_folder(
     )
     _keep_existing(targets)
     write_csv(table, targets[0])
+    literal(figure)
     with atomic_path(targets[2]) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     if survey.left_out:

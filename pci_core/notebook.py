@@ -23,13 +23,14 @@ from typing import Any
 import anndata
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from pci_core.analysis.join import read_table
 from pci_core.analysis.result import save_table
 from pci_core.cells import CellDataset
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
 from pci_core.names import parse_feature_name
-from pci_core.plots.style import set_label
+from pci_core.plots.style import literal, set_label
 from pci_core.run import Run
 from pci_core.storage import atomic_path
 
@@ -139,6 +140,7 @@ class Notebook:
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Keep a figure as PNG and SVG in the run's ``figures/`` and return it for showing."""
+        literal(figure)
         for kind in ("png", "svg"):
             path = self.run.folder / "figures" / f"{self.stem}_{name}.{kind}"
             with atomic_path(path) as temporary:
@@ -188,6 +190,28 @@ class Notebook:
         table = pd.DataFrame(self._scores, columns=list(_SCORE_COLUMNS))
         save_table(table, self.run.folder / "tables" / f"{self.stem}_scores")
         return laid_out(table)
+
+
+def shown(
+    table: pd.DataFrame, formats: Mapping[str, Any] | None = None, *, index: bool = False, hyperlinks: str | None = None, **settings: Any
+) -> Styler:
+    """Lay a table out for a page; no name in it becomes markup, as it would with pandas' own ``style``.
+
+    Parameters
+    ----------
+    table : DataFrame
+    formats : mapping, optional
+        How columns are written, see ``Styler.format``.
+    index : bool
+        Show the index.
+    hyperlinks : str, optional
+        ``"html"``: addresses in cells become links.
+    **settings
+        ``precision``, ``na_rep`` of ``Styler.format``.
+    """
+    styler = table.style if index else table.style.hide(axis="index")
+    styler = styler.format(dict(formats) if formats else None, escape="html", hyperlinks=hyperlinks, **settings)
+    return styler.format_index(escape="html", axis=0).format_index(escape="html", axis=1)
 
 
 def laid_out(scores: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ versions. No pixel of a cell is kept. The page is filled from them, and from wha
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
@@ -210,7 +211,7 @@ def _by_number(scores: pd.DataFrame, sets: list[str]) -> list[str]:
     for what, part in scores.groupby("what", sort=False):
         by_set = part.drop_duplicates("features").set_index("features")
         cells = [as_text(*by_set.loc[s, ["value", "low", "high", "unit"]]) if s in by_set.index else "–" for s in sets]
-        rows.append([_escape(str(what)), *cells, *([_paper(by_set)] if paper else [])])
+        rows.append([str(what), *cells, *([_paper(by_set)] if paper else [])])
     return _markdown(rows)
 
 
@@ -218,7 +219,7 @@ def _by_set(scores: pd.DataFrame, sets: list[str]) -> list[str]:
     """Lay scores out: a row a feature set, a column a number, the paper's figure behind those that have one."""
     whats = list(dict.fromkeys(scores["what"]))
     with_paper = set(scores.loc[scores["paper"].notna(), "what"])
-    rows = [["", *(h for w in whats for h in ([_escape(w), "paper (other cells)"] if w in with_paper else [_escape(w)]))]]
+    rows = [["", *(h for w in whats for h in ([w, "paper (other cells)"] if w in with_paper else [w]))]]
     for name in sets:
         by_what = scores[scores["features"] == name].drop_duplicates("what").set_index("what")
         cells = []
@@ -232,7 +233,7 @@ def _by_set(scores: pd.DataFrame, sets: list[str]) -> list[str]:
 
 
 def _markdown(rows: list[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(_escape, row)) + " |" for row in rows]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
@@ -247,4 +248,5 @@ def _paper(rows: pd.DataFrame) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Return text that stays within its cell: no end of it, no markup of a page."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")

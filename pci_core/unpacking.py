@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FREE = 512 << 20
 MOST = 200
-_DEFLATE = 1040  # deflate makes at most 1,032 bytes of one
+DEFLATE = 1040  # deflate makes at most 1,032 bytes of one
 _CHUNK = 256 << 20  # bytes of a piece that is unpacked at once
 
 
@@ -63,9 +63,9 @@ def check_stream(packed: bytes, size: int, what: str = "it") -> None:
     ------
     GrowsError
     """
-    if len(packed) * _DEFLATE <= FREE:
+    if len(packed) * DEFLATE <= FREE:
         return
-    unpacker, total = zlib.decompressobj(), 0
+    unpacker, total = zlib.decompressobj(47), 0  # zlib or gzip, told by its head
     try:
         while packed and not unpacker.eof:
             total += len(unpacker.decompress(packed, 1 << 20))
@@ -111,9 +111,9 @@ def _check_array(data: h5py.Dataset, name: str) -> None:
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if filters.count(h5py.h5z.FILTER_DEFLATE) > 1:
         raise GrowsError(f"'{name}' is compressed twice")
-    if h5py.h5z.FILTER_DEFLATE in filters and stored * _DEFLATE > FREE:
+    if h5py.h5z.FILTER_DEFLATE in filters and stored * DEFLATE > FREE:
         for place, size in _pieces(data):
-            if size * _DEFLATE > FREE:
+            if size * DEFLATE > FREE:
                 check_stream(data.id.read_direct_chunk(place)[1], piece, f"a piece of '{name}'")
 
 

@@ -273,7 +273,7 @@ def test_huge_array_is_not_read(tmp_path: Path) -> None:
         group = file["model_weights/conv3_1/conv3_1"]
         del group["kernel:0"]
         group.create_dataset("kernel:0", (3, 3, 1 << 20, 1 << 20), "f4", chunks=(3, 3, 16, 16))  # 40 TB that were never written
-    with pytest.raises(CheckpointError, match="far beyond"):
+    with pytest.raises(CheckpointError, match="GB of memory"):
         read_keras_h5(path)
 
 

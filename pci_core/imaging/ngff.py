@@ -6,6 +6,7 @@ Nothing of a folder is trusted: only numeric arrays, only known compressors (one
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import numpy as np
 
 from pci_core.errors import ImageError
 from pci_core.imaging.layout import REPAIR, Layout, check_size, in_um, one_plane, square
+from pci_core.unpacking import DEFLATE, FREE, check_stream
 
+_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
+_FRAME = 4096  # bytes that a compressor, a shard's index or a check sum may add
 _MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _CODECS = {
     "blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd", "bytes", "crc32", "crc32c", "adler32", "fletcher32", "sharding_indexed",
@@ -83,6 +87,7 @@ def read_zarr(path: Path) -> tuple[np.ndarray, Layout]:
     layout = one_plane(zarr_layout(path), path)
     _, array, _ = _open(path)
     try:
+        _check_pieces(array, path)
         there = int(array.nchunks_initialized)
         if not there:
             raise ImageError(f"{path}: none of the {array.nchunks} chunks of array '{layout.inner}' is there. {REPAIR}")
@@ -90,6 +95,24 @@ def read_zarr(path: Path) -> tuple[np.ndarray, Layout]:
         return np.transpose(pixels, layout.stored or None), layout
     except _FILE_ERRORS as error:
         raise ImageError(f"{path}: its array '{layout.inner}' cannot be read, a chunk is damaged ({error}). {REPAIR}") from error
+
+
+def _check_pieces(array: Any, path: Path) -> None:
+    """Refuse a piece that unpacks to more than it should: Zarr unpacks it whole, whatever comes out."""
+    size = math.prod(array.shards or array.chunks) * np.dtype(array.dtype).itemsize
+    if size > FREE:
+        raise ImageError(f"{path}: its array '{array.path}' is stored in pieces of {size / 1e6:,.0f} MB. Write it in smaller ones. {REPAIR}")
+    for file in (path / array.path).rglob("*"):
+        if file.name in _METADATA or not file.is_file():
+            continue
+        stored = file.stat().st_size
+        if stored > size + size // 8 + _FRAME:  # no compressor adds more to what it cannot shrink
+            raise ImageError(f"{path}: the piece {file.name} has {stored:,} bytes, {size:,} unpacked are expected. {REPAIR}")
+        if stored * DEFLATE > FREE:
+            with open(file, "rb") as handle:
+                packed = handle.read()
+            if packed[:2] == b"\x1f\x8b" or (packed[0] & 15 == 8 and int.from_bytes(packed[:2]) % 31 == 0):  # gzip, zlib
+                check_stream(packed, size, f"its piece {file.name}")
 
 
 def label_folder(path: Path) -> Path:

@@ -18,14 +18,14 @@ from pci_core.errors import ImageError
 from pci_core.imaging.layout import REPAIR, TIFF_SUFFIXES, Layout, check_size, one_plane, plain_tiff_layout
 from pci_core.imaging.ngff import is_zarr, read_zarr, zarr_layout
 from pci_core.imaging.ome import is_ome_tiff, ome_tiff_layout
-from pci_core.unpacking import FREE, check_stream
+from pci_core.unpacking import DEFLATE, FREE, check_stream
 
 _UNREADABLE = (
     OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, MemoryError, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
 _DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
-_GROWS, _LZMA = 1040, 8000  # bytes that one byte may become at most
+_LZMA = 8000  # bytes that one byte of LZMA may become
 _T = TypeVar("_T")
 
 
@@ -167,7 +167,7 @@ def _check_strips(page: Any, path: Path) -> None:
     size = math.prod(page.chunks) * max(1, page.dtype.itemsize if page.dtype is not None else 1)
     handle = page.parent.filehandle
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if count * _GROWS > FREE:
+        if count * DEFLATE > FREE:
             handle.seek(offset)
             check_stream(handle.read(count), size, "a strip")
 

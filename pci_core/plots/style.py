@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from pci_core.errors import CellTableError, unknown_name
 
@@ -125,6 +126,13 @@ def foot(figure: Figure, *parts: str) -> None:
     """Write under the figure what it was computed on, in lines that fit its width."""
     width = int(figure.get_figwidth() * 17)  # characters of 8 pt in an inch, with room to spare
     figure.supxlabel("\n".join(textwrap.wrap(" · ".join(p for p in parts if p), width)), fontsize=8)
+    literal(figure)
+
+
+def literal(figure: Figure) -> None:
+    """Have every text of a figure drawn as it stands: a dollar in a name is no formula, which could fail or change the name."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
 
 
 def _span(values: pd.Series, unit: str) -> str:

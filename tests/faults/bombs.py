@@ -123,7 +123,7 @@ def npz(path: Path, honest: bool) -> None:
     path.mkdir()
     stream = io.BytesIO()
     np.lib.format.write_array_header_2_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (BILLIONS,)})
-    with zipfile.ZipFile(path / "tiles_64.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("crops.npy", "w") as member:
+    with zipfile.ZipFile(path / "tiles_64.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("crops.npy", "w", force_zip64=True) as member:
         member.write(stream.getvalue())
         for _ in range((BILLIONS >> 24) if honest else 1):
             member.write(bytes(1 << 24))
@@ -241,7 +241,7 @@ def csv_gz(path: Path) -> None:
 
 
 def zip_table(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("subcellular_location.tsv", "w") as member:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("subcellular_location.tsv", "w", force_zip64=True) as member:
         for _ in range(BILLIONS >> 24):
             member.write(bytes(1 << 24))
 
@@ -284,8 +284,8 @@ def bombs(everything: bool) -> Iterator[Bomb]:
     yield "liar.zarr", lambda p: zarr_image(p, True), read_pixels
     yield "gigapixel.zarr", lambda p: zarr_image(p, False), read_pixels
     yield "header.safetensors", safetensors_header, load_safetensors
-    yield "zip.tsv.zip", zip_table, read_locations
     if everything:
+        yield "zip.tsv.zip", zip_table, read_locations
         yield "tiles npz", lambda p: npz(p, True), tiles
         yield "checkpoint.pt", torch_zip, lambda p: load_checkpoint(p, {})
         yield "vgg16.pth", torch_zip, vgg16.load_weights
