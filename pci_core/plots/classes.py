@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -109,8 +110,9 @@ def _heatmap(wide: pd.DataFrame, unit: str, size: tuple[float, float], blank_bel
     axes = figure.subplots()
     values = wide.to_numpy(float)
     text = np.array([["" if not v >= blank_below else f"{v:.0f}" for v in row] for row in values])
-    seaborn.heatmap(wide, ax=axes, cmap="Blues", vmin=0, vmax=100, annot=text, fmt="", annot_kws={"fontsize": 8}, linewidths=0.5,
-                    cbar_kws={"shrink": 0.6, "pad": 0.015, "aspect": 30})  # fmt: skip
+    with rc_context({"text.parse_math": False}):  # seaborn draws the names at once, to see whether they fit
+        seaborn.heatmap(wide, ax=axes, cmap="Blues", vmin=0, vmax=100, annot=text, fmt="", annot_kws={"fontsize": 8}, linewidths=0.5,
+                        cbar_kws={"shrink": 0.6, "pad": 0.015, "aspect": 30})  # fmt: skip
     bar = axes.collections[0].colorbar
     if bar is not None:
         bar.ax.tick_params(labelsize=8)

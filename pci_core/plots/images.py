@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from skimage.segmentation import find_boundaries
 
 from pci_core.cells import Channel
+from pci_core.plots import style
 from pci_core.plots.style import PROTEIN, STRUCTURAL
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def field_of_view(
         axes.axis("off")
         scale_bar(axes, um_per_px, field.shape[2])
     _name_colours(figure, channels)
+    style.literal(figure)
     return figure
 
 
@@ -157,6 +159,7 @@ def _grid(rows: list[_Row], channels: Sequence[Channel], names: Sequence[str], u
     scale_bar(grid[0, 0], um_per_px, rows[0][1].shape[3])
     figure.suptitle(title, fontsize=9)
     _name_colours(figure, channels)
+    style.literal(figure)
     return figure
 
 

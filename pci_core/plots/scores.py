@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pci_core.plots import style
 from pci_core.plots.style import GREEN, PAPER, TRAINED, UNTRAINED
 
 _NETWORKS = {"trained": (TRAINED, "o"), "untrained": (UNTRAINED, "s"), "shipped": (GREEN, "D")}
@@ -44,6 +45,7 @@ def accuracy_by_layer(table: pd.DataFrame, chance: float, title: str, paper: dic
     panels[0].set_ylabel("balanced accuracy")
     panels[0].legend(fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9)
+    style.literal(figure)
     return figure
 
 
@@ -62,4 +64,5 @@ def recall_by_class(table: pd.DataFrame, title: str) -> Figure:
     axes.grid(axis="x", lw=0.4)
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
+    style.literal(figure)
     return figure
