@@ -28,7 +28,7 @@ NEEDED = (
 )  # fmt: skip
 FLOORS = {
     "errors": 0, "storage": 0, "cells": 0, "recipe": 0, "model": 0, "preprocess": 0, "device": 0, "keras_h5": 0, "names": 0, "steps": 0,
-    "folds": 0, "tables": 0, "unpacking": 0, "parallel": 0, "waiting": 0, "heartbeat": 0, "distributed": 0,
+    "folds": 0, "tables": 0, "unpacking": 0, "parallel": 0, "waiting": 0, "stopping": 0, "heartbeat": 0, "distributed": 0,
     "imaging": 1, "pairs": 1, "weights": 1, "feed": 1, "painting": 1, "step": 1, "pooled": 1, "chunks": 1, "memory": 1, "shards": 1,
     "parts": 1, "delivery": 1, "checkpoint": 1, "synchronised": 1,
     "data": 2, "train": 2, "pretrained": 2, "imported": 2,
@@ -136,6 +136,37 @@ def test_every_limit_says_why() -> None:
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     limited = [line for line in lines if re.match(r'\s+"[\w-]+[^"]*(<|==|!=)', line)]
     assert limited and not [line for line in limited if "#" not in line]
+
+
+def test_every_dependency_has_its_reason_and_is_used() -> None:
+    """Each stands on a line of its own with a comment behind it; what nothing imports, a command runs."""
+    lines = [line for line in (ROOT / "pyproject.toml").read_text().splitlines() if re.match(r'\s+"[A-Za-z_][\w-]*[<>=!~]|\w+ = \["', line)]
+    listed: dict[str, list[str]] = {}
+    for line in lines:
+        for name in re.findall(r'"([A-Za-z_][\w-]*)[<>=!~]', line):
+            listed.setdefault(canonicalize_name(name), []).append(line)
+    known = {canonicalize_name(r.name) for r in requirements("book", "cluster", "cellpose", "test", "lint")}
+    assert set(listed) == known | {"setuptools"}
+    without = [line.strip() for lines in listed.values() for line in lines if not re.search(r'[\]"],?\s+# \S.{6,}', line)]
+    assert [line for line in without if not line.startswith("requires = ")] == []
+    modules = {"scikit-image": "skimage", "scikit-learn": "sklearn", "umap-learn": "umap", "gprofiler-official": "gprofiler", "pillow": "PIL",
+               "pyyaml": "yaml", "jupyter-book": "jupyter_book", "cp-measure": "cp_measure"}  # fmt: skip
+    run = {  # never imported: what runs it, and where that stands
+        "tensorboard": "pci_core/checkpoint.py: torch.utils.tensorboard",
+        "sphinx-book-theme": "_config.yml: sphinx_book_theme",
+        "sphinx-mathjax-offline": "pci_core/book.py: sphinx-mathjax-offline",
+        "ipykernel": "pci_core/executing.py: ipykernel_launcher",
+        "jupyter-book": "pci_core/book.py: jupyter_book.cli.main",
+        "pytest-xdist": "Makefile: -n auto",
+        "ruff": "Makefile: -m ruff",
+        "mypy": "Makefile: -m mypy",
+    }
+    for name, place in run.items():
+        path, _, word = place.partition(": ")
+        text = (ROOT / path).read_text()
+        assert word in text or (name == "sphinx-book-theme" and "jupyter_book" not in run), f"{name}: {place}"
+    imported = {name for path in [*package_files(), *(ROOT / "tests").rglob("*.py")] for name in top_level_imports(path)}
+    assert known - set(run) - {n for n in known if modules.get(n, n) in imported} == set()
 
 
 def test_environment_has_the_same_pins_as_constraints() -> None:
