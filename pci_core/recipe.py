@@ -342,7 +342,9 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     )
     for key in ("title", "description", "licence", "credit", "label", "organism"):
         text = getattr(recipe, key)
-        need(text.replace("\n", "").replace("\t", "").isprintable(), f"{key} = {ascii(text)[:120]} holds control characters. Take them out.")
+        need(
+            text.replace("\n", "").replace("\t", "").isprintable(), f"{key} = {ascii(text)[:120]} holds control characters. Take them out."
+        )
     roles = [c.role for c in recipe.channels]
     need(not set(roles) - {"protein", "structural"}, f"channel roles are 'protein' or 'structural', found {roles}.")
     need(

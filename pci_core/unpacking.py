@@ -106,7 +106,9 @@ def _check_array(data: h5py.Dataset, name: str) -> None:
         return
     piece = int(np.prod(data.chunks, dtype=np.int64)) * data.dtype.itemsize
     if piece > _CHUNK and stored:
-        raise GrowsError(f"'{name}' is stored in pieces of {piece / 1e6:,.0f} MB, more than the {_CHUNK >> 20} MB that are unpacked at once")
+        raise GrowsError(
+            f"'{name}' is stored in pieces of {piece / 1e6:,.0f} MB, more than the {_CHUNK >> 20} MB that are unpacked at once"
+        )
     properties = data.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if filters.count(h5py.h5z.FILTER_DEFLATE) > 1:
@@ -127,7 +129,8 @@ class _Bounded(io.RawIOBase):
     """The bytes behind a gzip file, an error where they grow too much."""
 
     def __init__(self, path: Path) -> None:
-        self._handle, self._stored, self._seen = gzip.open(path, "rb"), path.stat().st_size, 0
+        self._handle = gzip.open(path, "rb")  # noqa: SIM115 closed with this stream
+        self._stored, self._seen = path.stat().st_size, 0
 
     def readable(self) -> bool:
         return True

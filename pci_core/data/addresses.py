@@ -17,7 +17,7 @@ import requests
 
 from pci_core.errors import DownloadError
 
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")  # a name with a dot: no number, no blank part
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")  # a name with a dot, no number
 _OWN_NETWORK = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".corp", ".localdomain", ".home.arpa")
 _PORTS = {"http": 80, "https": 443}
 
@@ -30,7 +30,7 @@ def why_not(url: str) -> str:
     url : str
         As it was found.
     """
-    if not url.isprintable() or set(url) & set(" \\\"<>^`{|}"):
+    if not url.isprintable() or set(url) & set(' \\"<>^`{|}'):
         return "it holds characters that no address has"
     try:
         parts = urlsplit(url)

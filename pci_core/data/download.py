@@ -98,9 +98,7 @@ def _place(url: str) -> str:
     parts = urlsplit(url)
     segments = parts.path.strip("/").split("/")
     host = parts.netloc.replace(":", "_")
-    if parts.scheme not in ("http", "https") or not host or not all(
-        s and is_plain_part(unquote(s)) for s in (*segments, host)
-    ):
+    if parts.scheme not in ("http", "https") or not host or not all(s and is_plain_part(unquote(s)) for s in (*segments, host)):
         raise DownloadError(f"'{url}' is no address of a file that can be downloaded; expected https://host/path.")
     query = f"_{hashlib.sha256(parts.query.encode()).hexdigest()[:12]}" if parts.query else ""
     return "/".join([host, *segments]) + query

@@ -83,11 +83,10 @@ class Release:
 
     def trusts(self, url: str) -> bool:
         """Whether an address belongs to the atlas; those in an entry are not followed anywhere else."""
-        own = [urlsplit(u) for u in (self.site, self.images)]
-        if why_not(url):
-            return url.isprintable() and any(u.netloc and f"{u.scheme}://{u.netloc}/" == url[: len(f"{u.scheme}://{u.netloc}/")] for u in own)
-        host = urlsplit(url).netloc.lower()
-        return host in {u.netloc.lower() for u in own} or _of_the_atlas(host)
+        if not why_not(url) and _of_the_atlas(urlsplit(url).netloc.lower()):
+            return True
+        own = ["{0.scheme}://{0.netloc}/".format(urlsplit(u)) for u in (self.site, self.images)]  # that one alone, port and all
+        return url.isprintable() and url.startswith(tuple(own))
 
 
 def _of_the_atlas(host: str) -> bool:

@@ -132,7 +132,9 @@ def _stream(path: Path, tally: Tally) -> Iterator[Entry]:
                 fault = f", {error}"
             silent = 0 if handler.events > events else silent + len(block)
             if silent > _LONGEST_TOKEN:
-                fault = f", line {handler.line()}: a single tag, text or comment of more than {_LONGEST_TOKEN >> 20} MB. This is no file of HPA"
+                fault = (
+                    f", line {handler.line()}: a single tag, text or comment of more than {_LONGEST_TOKEN >> 20} MB. This is no file of HPA"
+                )
             done, handler.done = handler.done, []
             given += len(done)
             yield from done

@@ -78,15 +78,9 @@ def _numpy(path: Path, header: bool = False) -> np.ndarray:
     if not path.is_file():
         raise ImageError(f"{path} is not there. Correct column 'labels' of the field table.")
     try:
-<<<<<<< HEAD
-        pixels = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: else memory is taken for whatever size the header says
-        return pixels if header else np.array(pixels)
+        out: np.ndarray = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: else memory is taken for any size that it says
+        return out if header else np.array(out)
     except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
-=======
-        out: np.ndarray = np.load(path, allow_pickle=False, mmap_mode="r" if header else None)
-        return out
-    except (OSError, ValueError, EOFError) as error:
->>>>>>> main
         raise ImageError(
             f"{path} cannot be read as a plain array of labels ({error}). Cellpose's _seg.npy is a pickle, which is not opened: "
             "save its masks as PNG or TIFF instead."

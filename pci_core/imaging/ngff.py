@@ -101,7 +101,9 @@ def _check_pieces(array: Any, path: Path) -> None:
     """Refuse a piece that unpacks to more than it should: Zarr unpacks it whole, whatever comes out."""
     size = math.prod(array.shards or array.chunks) * np.dtype(array.dtype).itemsize
     if size > FREE:
-        raise ImageError(f"{path}: its array '{array.path}' is stored in pieces of {size / 1e6:,.0f} MB. Write it in smaller ones. {REPAIR}")
+        raise ImageError(
+            f"{path}: its array '{array.path}' is stored in pieces of {size / 1e6:,.0f} MB. Write it in smaller ones. {REPAIR}"
+        )
     for file in (path / array.path).rglob("*"):
         if file.name in _METADATA or not file.is_file():
             continue

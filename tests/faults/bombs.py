@@ -123,7 +123,10 @@ def npz(path: Path, honest: bool) -> None:
     path.mkdir()
     stream = io.BytesIO()
     np.lib.format.write_array_header_2_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (BILLIONS,)})
-    with zipfile.ZipFile(path / "tiles_64.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("crops.npy", "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(path / "tiles_64.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("crops.npy", "w", force_zip64=True) as member,
+    ):
         member.write(stream.getvalue())
         for _ in range((BILLIONS >> 24) if honest else 1):
             member.write(bytes(1 << 24))
@@ -156,7 +159,9 @@ def h5sc_file(path: Path, liar: bool) -> None:
         obs = file.create_group("obs")
         obs.attrs["column-order"] = ["scportrait_cell_id", "image"]
         obs.create_dataset("image", data=np.zeros(4))
-        obs.create_dataset("scportrait_cell_id", shape=(4,), maxshape=(None,), chunks=(1 << 28,), dtype="f8", compression="gzip", fillvalue=1.0)
+        obs.create_dataset(
+            "scportrait_cell_id", shape=(4,), maxshape=(None,), chunks=(1 << 28,), dtype="f8", compression="gzip", fillvalue=1.0
+        )
         if not liar:
             obs["scportrait_cell_id"].id.write_direct_chunk((0,), zeros((1 << 28) * 8))
 
@@ -241,7 +246,10 @@ def csv_gz(path: Path) -> None:
 
 
 def zip_table(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("subcellular_location.tsv", "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("subcellular_location.tsv", "w", force_zip64=True) as member,
+    ):
         for _ in range(BILLIONS >> 24):
             member.write(bytes(1 << 24))
 

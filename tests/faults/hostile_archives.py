@@ -76,7 +76,9 @@ def zips(folder: Path) -> Iterator[tuple[str, Path]]:
 def tars(folder: Path, mode: str = "w:gz") -> Iterator[tuple[str, Path]]:
     """Yield what is wrong with each archive, and the archive."""
 
-    def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: bytes = b"x", size: int | None = None) -> tuple[tarfile.TarInfo, bytes]:
+    def member(
+        name: str, kind: bytes = tarfile.REGTYPE, link: str = "", content: bytes = b"x", size: int | None = None
+    ) -> tuple[tarfile.TarInfo, bytes]:
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, link
         content = content if kind == tarfile.REGTYPE else b""

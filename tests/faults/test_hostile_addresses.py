@@ -233,7 +233,12 @@ def test_a_mirror_serves_no_address_that_would_not_be_asked(tmp_path: Path, monk
                 session.download(url, tmp_path / f"{number}.jpg")
         assert session.size(f"https://evil.example/images/{IMAGE}") is None
         assert session.download(f"https://{OWN}/images/{IMAGE}", tmp_path / "fine.jpg").size == 7
-    for url in ("https://evil.example/../../secret", "https://evil.example/..\\..\\secret", "https://../secret", "https://evil.example/a/%00"):
+    for url in (
+        "https://evil.example/../../secret",
+        "https://evil.example/..\\..\\secret",
+        "https://../secret",
+        "https://evil.example/a/%00",
+    ):
         with pytest.raises(DownloadError):
             fetch(url, known_hash=None)
 

@@ -32,7 +32,11 @@ def test_bombs(tmp_path: Path, thorough: bool) -> None:
     wrong += [f"{d['name']}: took {d['grew'] / 1e6:.0f} MB" for d in lines if d["grew"] > MOST]
     wrong += [f"{d['name']}: took {d['seconds']:.0f} s" for d in lines if d["seconds"] > 10]
     # the atlas' check of a JPEG leaves the name to the one who downloads
-    wrong += [f"{d['name']}: not named: {d['said']}" for d in lines if d["fate"] == "refused" and d["name"] not in (d["said"], "atlas.jpg") and d["name"] not in d["said"]]
+    wrong += [
+        f"{d['name']}: not named: {d['said']}"
+        for d in lines
+        if d["fate"] == "refused" and d["name"] not in (d["said"], "atlas.jpg") and d["name"] not in d["said"]
+    ]
     assert not wrong
 
 

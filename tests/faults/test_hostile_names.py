@@ -55,7 +55,9 @@ def test_any_text_becomes_a_file_name(name: str, tmp_path: Path) -> None:
     assert as_file_name(name + "2") != made  # different names, different files
 
 
-def test_the_command_line_says_it_in_one_line(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_says_it_in_one_line(
+    own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from pci_core import cli
 
     own_recipe.write_text(own_recipe.read_text().replace('name = "own"', 'name = "../\\u001b[31mout"', 1))
@@ -104,7 +106,16 @@ def test_an_organism_names_no_file_outside(tmp_path: Path) -> None:
     (tmp_path / "in" / "cache").mkdir(parents=True)
     before = listed(tmp_path)
     with pytest.raises(EnrichmentError):
-        gprofiler({"1": ["A", "B"]}, ["A", "B", "C"], "/../../../x", cache=tmp_path / "in" / "cache", address="http://127.0.0.1:9", retries=0, timeout=0.5, quiet=True)
+        gprofiler(
+            {"1": ["A", "B"]},
+            ["A", "B", "C"],
+            "/../../../x",
+            cache=tmp_path / "in" / "cache",
+            address="http://127.0.0.1:9",
+            retries=0,
+            timeout=0.5,
+            quiet=True,
+        )
     assert listed(tmp_path) == before
 
 
@@ -189,7 +200,7 @@ def test_names_of_cells_make_no_file(own_recipe: Path, tmp_path: Path) -> None:
 
 def test_a_parameter_that_looks_like_code_is_text() -> None:
     translators = pytest.importorskip("papermill.translators")
-    given = "x'; import os; os.abort() #\n\"\"\""
+    given = 'x\'; import os; os.abort() #\n"""'
     namespace: dict[str, object] = {}
     exec(translators.PythonTranslator.codify({"recipe": given}), namespace)  # the cell that papermill puts into a notebook
     assert namespace["recipe"] == given

@@ -149,15 +149,21 @@ def figures(make_cells: Callable[..., CellDataset], names: list[str]) -> Iterato
     yield plots.umaps({names[0]: rng.normal(size=(4 * n, 2)), names[1]: rng.normal(size=(4 * n, 2))}, labels, names[2], note=names[3])
     counts = pd.DataFrame(rng.integers(0, 9, (n, n)) + 1, index=pd.Index(names, name="label"), columns=pd.Index(names, name="predicted"))
     yield plots.confusion(counts, names[0], note=names[1])
-    recalls = pd.DataFrame({"features": names[0], "classifier": "knn", "k": 11, "left_out": "image", "label": names, "recall": 0.5, "n_cells": 3})
+    recalls = pd.DataFrame(
+        {"features": names[0], "classifier": "knn", "k": 11, "left_out": "image", "label": names, "recall": 0.5, "n_cells": 3}
+    )
     yield plots.recall_heatmap(pd.concat([recalls, recalls.assign(features=names[1])]), names[2], note=names[3])
     cells = make_cells(name=f"cells{n}{len(names[0])}")
-    yield plots.crop_rows(cells, {name: [i] for i, name in enumerate(names)}, names[0], names={name: [name] for name in names}, note=names[1])
+    yield plots.crop_rows(
+        cells, {name: [i] for i, name in enumerate(names)}, names[0], names={name: [name] for name in names}, note=names[1]
+    )
     ranks = {"euclidean": np.arange(n)}
     yield neighbours.rank_strip(ranks, names, np.arange(n) < n // 2, names[0], term=names[1], k=2, note=names[2], n_cells=9)
     blobs = np.zeros((40, 40), np.int32)
     blobs[5:15, 5:15] = 1
-    view = View(names[0], names[1], rng.integers(0, 99, (2, 40, 40)).astype(np.uint16), blobs, np.array([[10.0, 10.0]]), rng.random((1, 2, 16, 16)))
+    view = View(
+        names[0], names[1], rng.integers(0, 99, (2, 40, 40)).astype(np.uint16), blobs, np.array([[10.0, 10.0]]), rng.random((1, 2, 16, 16))
+    )
     sheet = contact_sheet([view], [Channel(names[2], "protein"), Channel(names[3], "structural")], 10, 0.5, names[4], [names[5]])
     style.literal(sheet)  # as pci init does
     yield sheet

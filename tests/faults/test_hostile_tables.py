@@ -15,7 +15,7 @@ from PIL import Image
 
 import pci_core
 from pci_core import init, results, tables
-from pci_core.analysis import treeview, trees
+from pci_core.analysis import trees, treeview
 from pci_core.analysis.join import read_table
 from pci_core.analysis.result import save_table
 from pci_core.data import hpa
@@ -63,7 +63,13 @@ def test_a_table_of_results(tmp_path: Path) -> None:
     assert "-1.5" in cells_of(tmp_path / "table.csv")  # a number stays one
 
 
-@given(st.lists(st.one_of(st.sampled_from(FORMULAS + HARMLESS), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.one_of(st.sampled_from(FORMULAS + HARMLESS), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))),
+        min_size=1,
+        max_size=8,
+    )
+)
 @settings(max_examples=40, deadline=None)
 def test_any_text_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
@@ -97,7 +103,9 @@ def test_what_pci_init_writes(tmp_path: Path) -> None:
             for field in (1, 2):
                 yy, xx = np.mgrid[:96, :96]
                 spots = sum(80 * np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 40) for y, x in rng.integers(12, 84, (6, 2)))
-                Image.fromarray((spots + rng.integers(0, 9, (96, 96))).clip(0, 255).astype(np.uint8)).save(folder / f"{name}_s{field}_w{channel}.png")
+                Image.fromarray((spots + rng.integers(0, 9, (96, 96))).clip(0, 255).astype(np.uint8)).save(
+                    folder / f"{name}_s{field}_w{channel}.png"
+                )
     made = init.init_folder(folder, tmp_path / "out", progress=False)
     assert {"fields.csv", "left_out.csv"} <= {p.name for p in made.files}
     check(tmp_path / "out" / "left_out.csv", ["@SUM_s9_w1.png"])

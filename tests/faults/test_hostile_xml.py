@@ -120,7 +120,9 @@ def test_vendors_metadata_that_tifffile_parses_itself(secret: Path, tmp_path: Pa
         end = begin.replace("<", "</")
         path = tmp_path / "vendor.tif"
         description = f'<?xml version="1.0"?>{dtd}{begin}&l9;{end}'
-        tifffile.imwrite(path, np.arange(64, dtype=np.uint8).reshape(8, 8), description=description, metadata=None, software=software or None)
+        tifffile.imwrite(
+            path, np.arange(64, dtype=np.uint8).reshape(8, 8), description=description, metadata=None, software=software or None
+        )
         began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             assert (read_pixels(path) == np.arange(64).reshape(8, 8)).all()
@@ -132,7 +134,12 @@ def test_vendors_metadata_that_tifffile_parses_itself(secret: Path, tmp_path: Pa
 def test_a_gzip_that_grows_without_end_is_left_early(tmp_path: Path) -> None:
     """Blanks by the hundred megabytes in a few kB: one tag or text of that size is no atlas, and its end is not waited for."""
     block = gzip.compress(b" " * (8 << 20), 1)
-    for head in (b"<proteinAtlas><entry a='", b"<proteinAtlas><!--", b"<proteinAtlas><entry><name>", b"<proteinAtlas><entry><name>a</name>"):
+    for head in (
+        b"<proteinAtlas><entry a='",
+        b"<proteinAtlas><!--",
+        b"<proteinAtlas><entry><name>",
+        b"<proteinAtlas><entry><name>a</name>",
+    ):
         path = tmp_path / "proteinatlas.xml.gz"
         path.write_bytes(gzip.compress(head) + block * 8)
         with pytest.raises(PCIError, match="proteinatlas.xml.gz, line 1: (a single tag|the text of <name> is longer)"):
