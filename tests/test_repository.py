@@ -165,6 +165,7 @@ def test_every_dependency_has_its_reason_and_is_used() -> None:
         "sphinx-mathjax-offline": "pci_core/book.py: sphinx-mathjax-offline",
         "ipykernel": "pci_core/executing.py: ipykernel_launcher",
         "jupyter-book": "pci_core/book.py: jupyter_book.cli.main",
+        "cellpose": "pci_core/imaging/cellpose.py: import_module",
         "pytest-xdist": "Makefile: -n auto",
         "ruff": "Makefile: -m ruff",
         "mypy": "Makefile: -m mypy",
