@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from pci_core.errors import CheckpointError
+from pci_core.logs import read_log, split, write_log
 from pci_core.recipe import Training
 from pci_core.storage import write_text
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
+SPEEDS = ("pairs_per_second", "data_wait_share")  # of an epoch: measured, so kept in the log of the weights
 
 
 def training_key(spec: Training) -> dict[str, Any]:
@@ -55,8 +57,26 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     return dict(state)
 
 
+def without_speeds(losses: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return the rows of a training curve with what was computed alone."""
+    return [split(row, SPEEDS)[0] for row in losses]
+
+
+def write_cost(folder: Path, losses: list[dict[str, float]], seconds: float, **more: Any) -> None:
+    """Write what a training cost so far into the log of its weights: seconds, and the speed of each epoch."""
+    epochs = [{"epoch": row["epoch"], **split(row, SPEEDS)[1]} for row in losses]
+    write_log(folder / WEIGHTS, {"seconds": round(seconds, 1), **more, "epochs": epochs})
+
+
+def with_speeds(folder: Path, losses: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return the rows of a training curve with the speeds that the log of its weights knows."""
+    known = {row.get("epoch"): row for row in read_log(folder / WEIGHTS).get("epochs", [])}
+    return [{**row, **split(known.get(row["epoch"], {}), SPEEDS)[1]} for row in losses]
+
+
 def write_losses(path: Path, losses: list[dict[str, float]]) -> None:
-    """Write the training curve as CSV, one row an epoch; nothing where there is none."""
+    """Write the training curve as CSV, one row an epoch, without the speeds; nothing where there is none."""
+    losses = without_speeds(losses)
     if losses:
         lines = [",".join(losses[0]), *(",".join(f"{v:.8g}" for v in row.values()) for row in losses)]
         write_text(path, "\n".join(lines) + "\n")

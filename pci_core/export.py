@@ -47,7 +47,8 @@ def export(run: Run, out: str | os.PathLike[str], kind: str = "pci", score: Run 
         pretrained.export_encoder(weights, draft, **facts)
         if score is not None:
             facts["knn"] = _scores(score, draft, Path(scratch), kind)
-    return pretrained.export_encoder(weights, out, **facts)
+    with run.recording([weights]):
+        return pretrained.export_encoder(weights, out, **facts)
 
 
 def _scores(run: Run, path: Path, scratch: Path, kind: str) -> dict[str, Any]:

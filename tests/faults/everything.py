@@ -21,7 +21,7 @@ PARTS = ("fields", "cells", "training", "features", "tables", "exports", "atlas"
 RECIPE = """
 name = "own"
 title = "Made-up cells"
-label = "protein"
+label = "location"
 [[channels]]
 name = "protein"
 role = "protein"
@@ -73,7 +73,8 @@ def write_images(folder: Path, proteins: int = 6) -> Path:
                 labels[y : y + 8, x : x + 8] = number
             tifffile.imwrite(folder / f"{name}.tif", field, photometric="minisblack")
             tifffile.imwrite(folder / f"{name}_labels.tif", labels)
-            rows.append({"field": name, "image": f"i{i}", "path": f"{name}.tif", "labels": f"{name}_labels.tif", "protein": f"P{i}"})
+            row = {"field": name, "image": f"i{i}", "path": f"{name}.tif", "labels": f"{name}_labels.tif", "protein": f"P{i}"}
+            rows.append(row | {"location": "ab"[i % 2], "cell_line": f"line {j}"})
     pd.DataFrame(rows).to_csv(folder / "fields.csv", index=False)
     (folder / "own.toml").write_text(RECIPE)
     return folder / "own.toml"
@@ -90,7 +91,6 @@ def fields(out: Path, jobs: int) -> None:
 
 
 def cells(out: Path, jobs: int) -> None:
-    from pci_core.data.duloc import duloc_cells  # noqa: F401  downloads: no part of this
     from pci_core.run import Run
 
     Run(out / "own" / "own.toml", jobs=jobs, quiet=True).cells()
@@ -164,7 +164,7 @@ def repository(out: Path, pages: list[str]) -> Path:
         for name in ("references.bib", "references.md", "results.md"):
             shutil.copyfile(ROOT / "book" / name, root / "book" / name)
         shutil.copyfile(ROOT / "_config.yml", root / "_config.yml")
-    (root / "book" / "intro.md").write_text("# Start\n\nA formula: $x^2$; a source {cite}`lu2019`.\n" if False else "# Start\n\nA formula: $x^2$.\n")
+    (root / "book" / "intro.md").write_text("# Start\n\nA formula: $x^2$.\n")
     toc = ["format: jb-book", "root: book/intro", "chapters:", *(f"  - file: {p}" for p in pages)]
     (root / "_toc.yml").write_text("\n".join(toc) + "\n")
     return root
