@@ -118,8 +118,11 @@ def _svg(path: Path) -> Record | None:
 def _safetensors(path: Path) -> Record | None:
     import safetensors
 
-    with safetensors.safe_open(path, framework="numpy") as handle:  # type: ignore[no-untyped-call]
-        card = json.loads((handle.metadata() or {}).get("card", "{}"))
+    try:
+        with safetensors.safe_open(path, framework="numpy") as handle:  # type: ignore[no-untyped-call]
+            card = json.loads((handle.metadata() or {}).get("card", "{}"))
+    except safetensors.SafetensorError as error:  # a class of its own, under nothing but Exception
+        raise ValueError(str(error)) from error
     return parse(card["provenance"], str(path)) if "provenance" in card else _of_earlier("weights", path, card)
 
 
@@ -169,7 +172,7 @@ def _parent_of(path: Path, label: str, size: int, time: int) -> Parent:
         known = read(path)
     except ProvenanceError:
         known = None  # a field table, a user's own file
-    digest = json.loads((path / HEADER).read_text(encoding="utf-8"))["sha256"] if path.is_dir() else file_sha256(path)
+    digest = json.loads((path / HEADER).read_text(encoding="utf-8"))["sha256"] if path.is_dir() else _sha256(path, size, time)
     return Parent(label, digest, known)
 
 
@@ -196,8 +199,15 @@ def state(parent: Parent, near: Path, runs: Path | None = None) -> tuple[str, st
     found = _locate(parent.path, near, runs)
     if found is None:
         return GONE, ""
-    digest = _cells_sha256(found) if found.is_dir() else file_sha256(found)
+    stat = (found / HEADER if found.is_dir() else found).stat()
+    digest = _cells_sha256(found) if found.is_dir() else _sha256(found, stat.st_size, stat.st_mtime_ns)
     return (UNCHANGED if digest == parent.sha256 else CHANGED), digest
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, time: int) -> str:
+    """Return the hash of a file, read once as long as size and time stay: a tree names the same one many times."""
+    return file_sha256(path)
 
 
 def _locate(name: str, near: Path, runs: Path | None) -> Path | None:
@@ -227,12 +237,19 @@ def _cells_sha256(folder: Path) -> str:
 # --- for reading
 
 
-def walk(record: Record, near: Path, runs: Path | None = None, depth: int = 0) -> Iterator[tuple[int, Parent, str, str]]:
-    """Yield every parent of a record with its depth, its state and the hash of what is there now, each file's below it."""
+def walk(
+    record: Record, near: Path, runs: Path | None = None, depth: int = 0, seen: set[str] | None = None
+) -> Iterator[tuple[int, Parent, str, str]]:
+    """Yield every parent of a record with its depth, its state and the hash of what is there now.
+
+    The parents of a parent follow it, where it stands for the first time.
+    """
+    seen = set() if seen is None else seen
     for parent in sorted(record.parents, key=lambda p: p.key):
         yield depth, parent, *state(parent, near, runs)
-        if parent.record is not None:
-            yield from walk(parent.record, near, runs, depth + 1)
+        if parent.record is not None and parent.key not in seen:
+            seen.add(parent.key)
+            yield from walk(parent.record, near, runs, depth + 1, seen)
 
 
 def as_plain(path: Path, runs: Path | None = None) -> dict[str, Any]:
@@ -256,7 +273,7 @@ def describe(path: Path, runs: Path | None = None) -> str:
         "data": ", ".join(dict.fromkeys(_short(r.data) for r in above if r.data)),
         "weights": ", ".join(dict.fromkeys(_short(r.weights) for r in above if r.weights)),
         "seed": str(record.seed) if record.seed is not None else _first(f"{r.seed} (of the {r.kind})" for r in above if r.seed is not None),
-        "settings": ", ".join(f"{k} {v}" for k, v in sorted(record.settings.items())),
+        "settings": ", ".join(f"{k} {v}" for k, v in sorted(record.settings.items()) if v not in (None, "")),
         "cost": _cost(path),
     }
     lines += [f"  {key:9} {text}" for key, text in known.items() if text]

@@ -215,23 +215,11 @@ class Run:
 
     def made_from(self) -> str:
         """Return a hash of what the cells are made from as it is now, without making them: recipe, code, field table, files."""
-        return content_hash(self._cell_inputs()[0])
-
-    def _cell_inputs(self) -> tuple[dict[str, Any], tuple[pd.DataFrame, Path] | None]:
-        inputs: dict[str, Any] = {
-            "recipe": self.recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
-            "code": sources.CODE[self.recipe.source.kind],
-        }
-        fields = sources.field_table(self.recipe) if self.recipe.source.kind in sources.TABLES else None
-        if fields is not None:
-            inputs["fields"] = _table_hash(*fields)
-        elif seen := sources.files_seen(self.recipe):
-            inputs["files"] = seen
-        return inputs, fields
+        return content_hash(sources.inputs(self.recipe)[0])
 
     def _all_cells(self) -> CellDataset:
         out = self.folder / "cells"
-        inputs, fields = self._cell_inputs()
+        inputs, fields = sources.inputs(self.recipe)
         ready = self.recipe.source.kind in sources.READY
         came = {"source": self.recipe.source.kind}
 
@@ -406,8 +394,8 @@ class Run:
                 print(f"Note: {note}")
             with self.recording([dataset.folder, *([path] if path else [])], None if path else spec.seed):
                 extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess,
-                        facts | {"weights_note": note or None}, pooling=pooling, device=self.device, precision=self.precision, data=self.crops, compile=self.compile,
-                        quiet=self.quiet, prefix=kind)  # fmt: skip
+                        facts | {"weights_note": note or None}, pooling=pooling, device=self.device, precision=self.precision,
+                        data=self.crops, compile=self.compile, quiet=self.quiet, prefix=kind)  # fmt: skip
 
         self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind, together=True)
 
@@ -487,13 +475,3 @@ def _move(work: Path, out: Path) -> None:
     with atomic_path(out, folder=True) as temporary:
         shutil.copytree(work, temporary, dirs_exist_ok=True)
     shutil.rmtree(work)
-
-
-def _table_hash(table: pd.DataFrame, root: Path) -> str:
-    files = []
-    for column in (c for c in table if c == "path" or c == "labels" or c.startswith("path_")):
-        for name in table[column]:
-            if name:
-                stat = (root / name).stat()
-                files.append([name, stat.st_size, stat.st_mtime_ns])
-    return content_hash([table.to_dict("list"), files])

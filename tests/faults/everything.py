@@ -17,7 +17,21 @@ import pandas as pd
 import tifffile
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("fields", "cells", "training", "features", "tables", "exports", "atlas", "notebooks", "book", "results")
+SHORT = ("few",)
+PARTS = (
+    "fields",
+    "cells",
+    "training",
+    "features",
+    "more_features",
+    "tables",
+    "exports",
+    "atlas",
+    "notebooks",
+    "all_notebooks",
+    "book",
+    "results",
+)
 RECIPE = """
 name = "own"
 title = "Made-up cells"
@@ -112,6 +126,24 @@ def features(out: Path, jobs: int) -> None:
     Run(out / "own" / "own.toml", jobs=jobs, device="cpu", precision="float32", quiet=True).feature_files(names)
 
 
+def few(out: Path, jobs: int) -> None:
+    """Make one of each kind that needs no other program, for the short run."""
+    from pci_core.notebook import Notebook
+    from pci_core.plots import training_curve
+    from pci_core.pretrained import export_encoder
+    from pci_core.run import Run
+
+    run = Run(out / "own" / "own.toml", jobs=jobs, device="cpu", precision="float32", quiet=True)
+    run.feature_files(["conv1", "pixels"])
+    nb = Notebook("04_test", run, "conv1", seed=3)
+    nb.table(run.losses()[["epoch", "train_loss", "held_out_loss"]], "losses")
+    nb.figure(training_curve(run.losses(), "a curve"), "curve")
+    nb.score("one", 0.5, 0.4, 0.6, n_cells=nb.cells.n_obs)
+    nb.scores()
+    with run.recording([run.train() / "weights.safetensors"]):
+        export_encoder(run.train() / "weights.safetensors", out / "other" / "own-pci.safetensors")
+
+
 def more_features(out: Path, jobs: int) -> None:
     from pci_core.run import Run
 
@@ -203,11 +235,15 @@ def results(out: Path, jobs: int) -> None:
     keep(repository(out, []), str(out / "own" / "own.toml"), ["conv1", "pixels"], ["04"])
 
 
+def begin(out: Path) -> None:
+    write_images(out / "own")
+    (out / "other").mkdir()
+
+
 def main(out: Path, jobs: int, days: int, parts: list[str]) -> None:
     on_another_day(days)
     os.environ["PCI_RUNS"] = str(out / "runs")
-    write_images(out / "own")
-    (out / "other").mkdir()
+    begin(out)
     spent = {}
     for part in parts:
         began = time.process_time()
