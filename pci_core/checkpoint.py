@@ -15,7 +15,7 @@ import torch
 from pci_core.errors import CheckpointError
 from pci_core.logs import read_log, split, write_log
 from pci_core.recipe import Training
-from pci_core.storage import write_text
+from pci_core.storage import atomic_path, write_text
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
 SPEEDS = ("pairs_per_second", "data_wait_share")  # of an epoch: measured, so kept in the log of the weights
@@ -55,6 +55,24 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         told = "; ".join(f"{k}: {found.get(k)} there, {config[k]} here" for k in differ)
         raise CheckpointError(f"{path} belongs to another training ({told}). Train into another folder, or delete it to start anew.")
     return dict(state)
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; the same content gives the same bytes.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, or the folder cannot be written.
+    """
+    # into an open file: of a path, torch writes the name into the archive, and it is a temporary one
+    with atomic_path(path) as temporary, open(temporary, "wb") as handle:
+        try:
+            torch.save(content, handle)
+        except RuntimeError as error:  # torch's own complaint about the archive that a failed write left hides why it failed
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def without_speeds(losses: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pci_core
-from pci_core.cells import HEADER
+from pci_core.cells import CROPS, HEADER, TABLE
+from pci_core.checkpoint import LOSSES, WEIGHTS
 from pci_core.errors import ProvenanceError
 from pci_core.logs import read_log
 from pci_core.provenance import CSV_KEY, KEY, Parent, Record, package_code, parse
@@ -39,6 +40,8 @@ def read(path: str | os.PathLike[str]) -> Record:
         raise ProvenanceError(f"{path} is a folder without {HEADER}. Name a file of it; read are {READS}.")
     if not path.exists():
         raise ProvenanceError(f"{path} is not there.")
+    if path.name in (CROPS, TABLE) and (path.parent / HEADER).is_file():
+        path = path.parent
     reader = _cells if path.is_dir() else _READERS.get(path.suffix.lower())
     if reader is None:
         raise ProvenanceError(f"{path}: what a '{path.suffix}' file comes from cannot be read. Read are {READS}.")
@@ -78,10 +81,12 @@ def _parquet_metadata(path: Path) -> Mapping[bytes, bytes]:
 
 
 def _csv(path: Path) -> Record | None:
-    """Read the record of the Parquet, or of the manifest of kept results, beside it; the CSV must be the one that they name."""
+    """Read the record of what lies beside it: the Parquet or the manifest of kept results, which must name this very CSV, or weights."""
     found, known, holder = None, "", path.with_suffix(".parquet")
     if holder.is_file():
         found, known = _parquet(holder), _parquet_metadata(holder).get(CSV_KEY.encode(), b"").decode()
+    elif path.name == LOSSES and (holder := path.with_name(WEIGHTS)).is_file():
+        found = _safetensors(holder)
     elif (holder := path.with_name(MANIFEST)).is_file():
         entry = json.loads(holder.read_text(encoding="utf-8")).get(path.stem, {})
         known = entry.get("sha256", "")

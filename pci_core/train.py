@@ -34,6 +34,7 @@ from pci_core.checkpoint import (
     WEIGHTS,
     Board,
     load_checkpoint,
+    save_checkpoint,
     state_hash,
     training_key,
     with_speeds,
@@ -52,7 +53,6 @@ from pci_core.provenance import record
 from pci_core.recipe import Recipe
 from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
-from pci_core.storage import atomic_path
 from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
@@ -212,8 +212,7 @@ def train(
             "rng": torch.get_rng_state(),
         }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "losses": without_speeds(losses)}
-        with atomic_path(out / CHECKPOINT) as temporary, open(temporary, "wb") as handle:  # a file: of a path, torch keeps its name inside
-            torch.save({**content, "seen": seen, "total": total.cpu(), **feed.order}, handle)
+        save_checkpoint(out / CHECKPOINT, {**content, "seen": seen, "total": total.cpu(), **feed.order})
         write_cost(out, losses, seconds + time.perf_counter() - begun)
 
     if not quiet:

@@ -18,7 +18,8 @@ PAGES = ("book/intro", "book/api/cells", "book/results", "notebooks/01_a")
 def book(tmp_path: Path, own_recipe: Path) -> Book:
     root = tmp_path / "root"
     texts = {
-        "_config.yml": "title: x", "_toc.yml": "root: book/intro", "book/intro.md": "# Start\n![](_static/a.svg)", "book/_static/a.svg": "<svg/>",
+        "_config.yml": "title: x", "_toc.yml": "root: book/intro", "book/intro.md": "# Start\n![](_static/a.svg)",
+        "book/_static/a.svg": "<svg/>",
         "book/api/cells.md": "```{eval-rst}\n.. automodule:: pci_core.cells\n```", "book/results.md": "# R\n<!-- results: 04_x -->",
         "book/results/own/04_x.csv": "a\n1\n", "notebooks/01_a.ipynb": json.dumps({"cells": [], "metadata": {}}),
     }  # fmt: skip
