@@ -219,8 +219,8 @@ class Recipe:
         """Return a copy whose files are named without the folders of this machine, for hashes that are the same everywhere."""
         path, training = self.source.path, self.training
         source = dataclasses.replace(self.source, path=_placeless(path))
-        named = {key: _placeless(getattr(training, key)) for key in ("pretrained", "start")}
-        return dataclasses.replace(self, source=source, training=dataclasses.replace(training, **named), folder=None)
+        trained = dataclasses.replace(training, pretrained=_placeless(training.pretrained), start=_placeless(training.start))
+        return dataclasses.replace(self, source=source, training=trained, folder=None)
 
     def identity(self) -> str:
         """Return a hash of all that the recipe fixes, wherever its files lie."""

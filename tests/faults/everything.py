@@ -191,7 +191,7 @@ def repository(out: Path, pages: list[str]) -> Path:
     if not root.exists():
         (root / "book").mkdir(parents=True)
         shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-        for name in ("_static", "results"):
+        for name in ("_static", "results", "api"):
             shutil.copytree(ROOT / "book" / name, root / "book" / name)
         for name in ("references.bib", "references.md", "results.md"):
             shutil.copyfile(ROOT / "book" / name, root / "book" / name)
@@ -225,7 +225,7 @@ def all_notebooks(out: Path, jobs: int) -> None:
 def book(out: Path, jobs: int) -> None:
     from pci_core.book import build
 
-    root = repository(out, ["notebooks/01_training"])
+    root = repository(out, ["notebooks/01_training", *(f"book/api/{p.stem}" for p in sorted((ROOT / "book" / "api").glob("*.md")))])
     build(root, str(out / "own" / "own.toml"))
 
 
