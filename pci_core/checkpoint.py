@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import zipfile
 from dataclasses import asdict
@@ -82,14 +83,15 @@ def without_speeds(losses: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def write_cost(folder: Path, losses: list[dict[str, float]], seconds: float, **more: Any) -> None:
     """Write what a training cost so far into the log of its weights: seconds, and the speed of each epoch."""
-    epochs = [{"epoch": row["epoch"], **split(row, SPEEDS)[1]} for row in losses]
+    speeds = [{k: v for k, v in split(row, SPEEDS)[1].items() if v == v} for row in losses]
+    epochs = [{"epoch": row["epoch"], **speed} for row, speed in zip(losses, speeds, strict=True)]
     write_log(folder / WEIGHTS, {"seconds": round(seconds, 1), **more, "epochs": epochs})
 
 
 def with_speeds(folder: Path, losses: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Return the rows of a training curve with the speeds that the log of its weights knows."""
+    """Return the rows of a training curve with the speeds that the log of its weights knows; NaN where nothing does."""
     known = {row.get("epoch"): row for row in read_log(folder / WEIGHTS).get("epochs", [])}
-    return [{**row, **split(known.get(row["epoch"], {}), SPEEDS)[1]} for row in losses]
+    return [{**row, **{k: known.get(row["epoch"], row).get(k, row.get(k, math.nan)) for k in SPEEDS}} for row in losses]
 
 
 def write_losses(path: Path, losses: list[dict[str, float]]) -> None:

@@ -5,6 +5,7 @@ Every step writes to a temporary name and renames; see `pci_core.steps` for when
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -348,7 +349,8 @@ class Run:
     def card(self, kind: str = "pci") -> dict[str, Any]:
         """Return what is known of the network of `model`: architecture, pairs, seconds, losses, hardware, versions."""
         given = self._weights(kind, shipped=False)
-        return load_safetensors(given.path if given else self.train(kind) / WEIGHTS)[1]
+        card = load_safetensors(given.path if given else self.train(kind) / WEIGHTS)[1]
+        return {"seconds": math.nan, "hardware": "unknown hardware", **card}  # where the log that lay beside the file is gone
 
     def losses(self, kind: str = "pci") -> pd.DataFrame:
         """Return the training curve, one row an epoch: train and held-out loss, pairs/s, share of waiting."""
