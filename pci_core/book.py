@@ -25,7 +25,7 @@ from pci_core.errors import AnalysisNeedsError, BookError, unknown_name
 from pci_core.executing import execute, inputs, is_current, recipe_argument
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, locked, write_json, write_text
+from pci_core.storage import as_storage_error, atomic_path, locked, write_json, write_text
 
 CONFIG, TOC, PROSE, TEMPLATES, ATLAS = "_config.yml", "_toc.yml", "book", "notebooks", "atlas.html"
 
@@ -73,7 +73,7 @@ def build(root: Path, recipe: str = "simulated-human", only: list[str] | None = 
             raise BookError(f"{template} is in {TOC} but not there. Write the notebook or take the line out.")
     wanted = _choose(list(templates), only)
     build_folder = root / "_build"
-    with locked(build_folder / ".lock"):
+    with locked(build_folder / ".lock"), as_storage_error(build_folder):
         executed = build_folder / "executed" / load(target).name
         left_out: dict[str, str] = {}
         for name, template in templates.items():

@@ -21,7 +21,7 @@ from typing import Any
 import pci_core
 from pci_core.errors import AnalysisNeedsError, BookError
 from pci_core.recipe import load
-from pci_core.storage import atomic_path, content_hash, file_sha256, write_json
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256, locked, write_json
 
 _NOT_USED_BY_NOTEBOOKS = ("book.py", "cli.py", "docs.py", "executing.py", "results.py", "atlas.py", "atlas_page")
 _ENVIRONMENT = ("torch", "numpy", "pandas", "anndata", "scikit-image", "scikit-learn", "scipy", "matplotlib", "umap-learn")
@@ -89,10 +89,15 @@ def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str,
     BookError
         A cell failed; the half-run notebook and its log are named.
     """
+    wanted = inputs(template, parameters)
+    with locked(executed.with_suffix(".lock")):  # several that want the same copy: one makes it, the others find it
+        return _execute(root, template, executed, parameters, wanted)
+
+
+def _execute(root: Path, template: Path, executed: Path, parameters: Mapping[str, Any], wanted: dict[str, Any]) -> bool:
     import papermill
 
     recipe = parameters["recipe"]
-    wanted = inputs(template, parameters)
     if is_current(executed, wanted):
         print(f"{template.name}: up to date", flush=True)
         return False
@@ -102,8 +107,8 @@ def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str,
     log = root / "_build" / "log" / f"{template.stem}.txt"
     failed = root / "_build" / "failed" / template.name
     print(f"{template.name}: running on {recipe}; what it prints goes to {log.relative_to(root)}", flush=True)
-    executed.with_suffix(".json").unlink(missing_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with as_storage_error(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     try:
         with atomic_path(executed) as temporary, open(log, "w", encoding="utf-8") as printed, _kernel(root):

@@ -27,12 +27,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT = 240.0  # seconds, and a child that still runs is a hang
-_LOADED = (
-    "pci_core.cli", "pci_core.run", "pci_core.comparison", "pci_core.atlas", "pci_core.export", "pci_core.results", "pci_core.book",
-    "pci_core.imported", "pci_core.init", "pci_core.data.catalog", "pci_core.data.hpa", "pci_core.data.hpa_plan",
-    "torch.utils.tensorboard", "joblib.externals.loky", "sklearn.linear_model", "papermill", "pci_core.baselines.supervised",
-    "pci_core.baselines.classic", "pci_core.baselines.designed", "pci_core.baselines.pixels",
-)  # fmt: skip
+_LOADED = ("pci_core.cli", "pci_core.run", "joblib.externals.loky")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -92,7 +87,7 @@ class Forks:
         **how
             ``after`` kill the whole process group so many seconds after the start; ``at`` kill at that call (from 1) that would
             change something under `cwd`; ``fails`` (call, errno) instead of a kill; ``fsize`` largest file in bytes; ``uid`` user
-            to become; ``env`` more variables; ``limit`` seconds until it counts as a hang.
+            to become; ``env`` more variables; ``load`` modules to import before; ``limit`` seconds until it counts as a hang.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"times": times, "command": command, "cwd": str(cwd), **how}) + "\n")
@@ -112,10 +107,13 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for name in _LOADED:
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(name)
+        importlib.import_module(name)
     for line in sys.stdin:
-        answers.write(json.dumps(_run(json.loads(line))) + "\n")
+        job = json.loads(line)
+        for name in job.get("load", ()):
+            with contextlib.suppress(ModuleNotFoundError):  # then the command will say so
+                importlib.import_module(name)
+        answers.write(json.dumps(_run(job)) + "\n")
         answers.flush()
 
 
@@ -165,7 +163,8 @@ def _child(job: dict[str, Any], log: Path, numbers: mmap.mmap) -> None:
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False, buffering=1)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
         os.chdir(job["cwd"])
         os.environ.update(job.get("env", {}))
         if job.get("uid"):
