@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pci_core import distributed
-from pci_core.storage import as_storage_error, content_hash, locked, locked_if_free, sweep_temporaries, write_json, write_text
+from pci_core.storage import as_storage_error, content_hash, locked, locked_if_free, sweep_temporaries, write_json
 
 
 class Steps:
@@ -108,14 +108,16 @@ class Steps:
         _sweep(steps[names[0]][0])
         for name in names:
             if self.stamp(name) is not None:
-                write_text(self._begun(name), "")
+                with as_storage_error(self._begun(name)):
+                    self._begun(name).touch()
 
     def _settle(self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any], lock: str) -> None:
-        """Take away the marks of steps that were begun by a process that is gone, where the earlier result is whole."""
+        """Clear away what a process that is gone left of beginning steps anew, where the earlier results are whole."""
         if any(self._begun(name).exists() for name in steps):
             with locked_if_free(self.folder / f"{lock}.lock") as free:
                 for name, files in steps.items() if free else ():
                     if self.is_made(name, inputs, files):
+                        _sweep(files[0])
                         self._begun(name).unlink(missing_ok=True)
 
     def _missing(self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any]) -> list[str]:

@@ -20,8 +20,8 @@ import torch
 from skimage.draw import disk
 
 # what differs between two runs that made the same: times, speeds, the machine
-_COST = re.compile(r"^(seconds|made|date|time|tried|.*_per_second|data_wait_share|hardware|mtime_ns|received|tries|files|sha256)$")
-_NOT_COMPARED = ("events.out.tfevents", ".said-")
+_COST = re.compile(r"^(seconds|made|date|time|tried|.*_per_second|data_wait_share|hardware|mtime_ns|reason|received|tries|files|sha256)$")
+_NOT_COMPARED = ("events.out.tfevents", "manifest.jsonl")
 MAIN = "import sys; from pci_core.cli import main; sys.argv = ['pci', *{arguments!r}]; main()"
 EVERY_BATCH = "import functools; from pci_core import run; run.train = functools.partial(run.train, checkpoint_seconds=0.0); "
 
