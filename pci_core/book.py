@@ -26,7 +26,7 @@ from pci_core.errors import AnalysisNeedsError, BookError, unknown_name
 from pci_core.executing import execute, inputs, recipe_argument, stale, stamp
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, locked, write_json, write_text
+from pci_core.storage import as_storage_error, atomic_path, locked, write_json, write_text
 
 CONFIG, TOC, PROSE, TEMPLATES, ATLAS = "_config.yml", "_toc.yml", "book", "notebooks", "atlas.html"
 
@@ -66,7 +66,8 @@ def build(root: Path, recipe: str = "simulated-human", only: list[str] | None = 
         )
     target = recipe_argument(recipe)
     wanted = _choose(list(templates), only)
-    with locked(root / "_build" / ".lock"):
+    build_folder = root / "_build"
+    with locked(build_folder / ".lock"), as_storage_error(build_folder):
         executed = book.executed
         left_out: dict[str, str] = {}
         for name, template in templates.items():
