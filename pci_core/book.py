@@ -115,8 +115,8 @@ def check(root: Path, recipe: str = "simulated-human") -> list[tuple[str, str]]:
         elif why := stale(executed, wanted):
             left_out[name] = _not_run(recipe, name)  # as a page of a build that did not run it
             told[f"{TEMPLATES}/{name}"] = "; ".join(why)
-    for page, why in book_pages.stale(book, book_pages.inputs(book, left_out)):
-        told.setdefault(page, why)
+    for page, reason in book_pages.stale(book, book_pages.inputs(book, left_out)):
+        told.setdefault(page, reason)
     return [(page, told[page]) for page in book.pages if page in told]
 
 
