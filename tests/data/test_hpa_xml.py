@@ -320,7 +320,7 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(hpa_xml, "_LONGEST_TOKEN", 1 << 20)
     monkeypatch.setattr(hpa_events, "_MOST_PARTS", 1000)
     (tmp_path / "comment.xml").write_text(HEAD + "<!--" + "x" * (3 << 20) + "-->" + entry_v18() + TAIL)
-    with pytest.raises(DatasetError, match="a single tag or comment of more than 1 MB"):
+    with pytest.raises(DatasetError, match="a single tag, text or comment of more than 1 MB"):
         list(read_entries(tmp_path / "comment.xml"))
     many = entry_v18().replace("<synonym>OLD1</synonym>", "<synonym>s</synonym>" * 1001)
     with pytest.raises(DatasetError, match="more than 1000 values"):

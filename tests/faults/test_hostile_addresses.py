@@ -198,7 +198,7 @@ def test_a_redirection_elsewhere_is_not_followed(two_servers: tuple[type[_Server
         with pytest.raises(DownloadError):
             fetch(f"{own}/away/{number}", known_hash=None, folder=tmp_path / "cache")
     assert second.seen == []  # not even asked
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"]
 
 
 def test_a_redirection_within_the_host_is_followed(two_servers: tuple[type[_Server], str, type[_Server], str], tmp_path: Path) -> None:
@@ -263,7 +263,8 @@ def texts(tree: ast.AST) -> Iterator[str]:
 def test_no_file_is_asked_for_over_plain_http() -> None:
     found = {}
     for path, tree in sources("http://"):
-        plain = [t for t in texts(tree) if "http://" in t and t != "http://"]  # that alone is a scheme to compare with
+        plain = [t for t in texts(tree) if "http://" in t.replace("{http://", "") and t != "http://"]
+        # that alone is a scheme to compare with, in braces it is the namespace of an element
         if plain:
             found[path.name] = plain
     assert found == {}
