@@ -111,9 +111,9 @@ def check(root: Path, recipe: str = "simulated-human") -> list[tuple[str, str]]:
         known = stamp(executed)
         if known.get("needs") and known.get("inputs") == wanted:
             left_out[name] = known["needs"]
-        elif why := stale(executed, wanted):
+        elif reasons := stale(executed, wanted):
             left_out[name] = _not_run(recipe, name)  # as a page of a build that did not run it
-            told[f"{TEMPLATES}/{name}"] = "; ".join(why)
+            told[f"{TEMPLATES}/{name}"] = "; ".join(reasons)
     for page, why in book_pages.stale(book, book_pages.inputs(book, left_out)):
         told.setdefault(page, why)
     return [(page, told[page]) for page in book.pages if page in told]
