@@ -26,7 +26,7 @@ from pci_core.errors import AnalysisNeedsError, BookError, unknown_name
 from pci_core.executing import execute, inputs, recipe_argument, stale, stamp
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, locked, write_json, write_text
+from pci_core.storage import as_storage_error, atomic_path, locked, write_json, write_text
 
 CONFIG, TOC, PROSE, TEMPLATES, ATLAS = "_config.yml", "_toc.yml", "book", "notebooks", "atlas.html"
 
@@ -66,7 +66,8 @@ def build(root: Path, recipe: str = "simulated-human", only: list[str] | None = 
         )
     target = recipe_argument(recipe)
     wanted = _choose(list(templates), only)
-    with locked(root / "_build" / ".lock"):
+    build_folder = root / "_build"
+    with locked(build_folder / ".lock"), as_storage_error(build_folder):
         executed = book.executed
         left_out: dict[str, str] = {}
         for name, template in templates.items():
@@ -111,11 +112,11 @@ def check(root: Path, recipe: str = "simulated-human") -> list[tuple[str, str]]:
         known = stamp(executed)
         if known.get("needs") and known.get("inputs") == wanted:
             left_out[name] = known["needs"]
-        elif reasons := stale(executed, wanted):
+        elif why := stale(executed, wanted):
             left_out[name] = _not_run(recipe, name)  # as a page of a build that did not run it
-            told[f"{TEMPLATES}/{name}"] = "; ".join(reasons)
-    for page, why in book_pages.stale(book, book_pages.inputs(book, left_out)):
-        told.setdefault(page, why)
+            told[f"{TEMPLATES}/{name}"] = "; ".join(why)
+    for page, reason in book_pages.stale(book, book_pages.inputs(book, left_out)):
+        told.setdefault(page, reason)
     return [(page, told[page]) for page in book.pages if page in told]
 
 

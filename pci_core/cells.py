@@ -333,8 +333,12 @@ class CellWriter:
     def __enter__(self) -> CellWriter:
         self._context = atomic_path(self.folder, folder=True)
         self._temporary = self._context.__enter__()
-        self._handle = open(self._temporary / CROPS, "wb")
-        self._handle.write(b"\0" * _NPY_HEADER)
+        try:
+            self._handle = open(self._temporary / CROPS, "wb")
+            self._handle.write(b"\0" * _NPY_HEADER)
+        except BaseException as error:  # nobody calls __exit__ after this
+            self._context.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def add(self, crops: np.ndarray, table: pd.DataFrame) -> None:
@@ -378,11 +382,16 @@ class CellWriter:
             if kind is None:
                 self._finish()
         except BaseException as error:
-            self._handle.close()
+            self._abandon()
             self._context.__exit__(type(error), error, error.__traceback__)
             raise
-        self._handle.close()
+        self._abandon()
         self._context.__exit__(kind, value, trace)
+
+    def _abandon(self) -> None:
+        """Close the crops; what a full disk keeps from being written was told already, or `_finish` has flushed it."""
+        with contextlib.suppress(OSError):
+            self._handle.close()
 
     def _finish(self) -> None:
         if not self.n or self._shape is None or self._dtype is None:

@@ -25,7 +25,7 @@ from pci_core.provenance import Parent, Record, package_files, record
 from pci_core.recipe import load
 from pci_core.run import Run
 from pci_core.settled import by_name, settle
-from pci_core.storage import atomic_path, content_hash, file_sha256, write_json
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256, locked, write_json
 
 _NOT_USED_BY_NOTEBOOKS = (
     "atlas.py", "atlas_page", "book.py", "book_examples.py", "book_pages.py", "cli.py", "cli_data.py", "cli_hpa.py", "cli_init.py",
@@ -130,10 +130,15 @@ def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str,
     BookError
         A cell failed; the half-run notebook and its log are named.
     """
+    wanted = inputs(template, parameters)
+    with locked(executed.with_suffix(".lock")):  # several that want the same copy: one makes it, the others find it
+        return _execute(root, template, executed, parameters, wanted)
+
+
+def _execute(root: Path, template: Path, executed: Path, parameters: Mapping[str, Any], wanted: dict[str, Any]) -> bool:
     import papermill
 
     recipe = parameters["recipe"]
-    wanted = inputs(template, parameters)
     why = stale(executed, wanted)
     if not why:
         print(f"{template.name}: up to date", flush=True)
@@ -146,10 +151,10 @@ def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str,
     if executed.is_file():
         print(f"{template.name}: stale, because {'; '.join(why)}", flush=True)
     print(f"{template.name}: running on {recipe}; what it prints goes to {log.relative_to(root)}", flush=True)
-    executed.with_suffix(".json").unlink(missing_ok=True)
     note = log.with_suffix(".used")
-    note.unlink(missing_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with as_storage_error(log):
+        note.unlink(missing_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     try:
         with atomic_path(executed) as temporary, open(log, "w", encoding="utf-8") as printed, _kernel(root, note):

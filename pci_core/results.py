@@ -28,7 +28,7 @@ from pci_core.plots.style import set_label
 from pci_core.provenance import Record, record
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, file_sha256, write_json
+from pci_core.storage import atomic_path, file_sha256, locked, write_json
 
 PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
 SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
@@ -106,24 +106,28 @@ def _templates(root: Path, only: Sequence[str] | None) -> list[Path]:
 def _note(out: Path, run: Run, command: str, made: Record, seconds: float) -> None:
     """Write where a table came from beside it, keeping what is known of the others."""
     path = out.with_name(PROVENANCE)
+    dataset, where = run.cells(), devices.choose_device("auto")
+    with locked(run.folder / "log" / "results.lock"):  # another process may keep another notebook's numbers at the same time
+        _add(path, out.stem, {
+            "command": command,
+            "cells": len(dataset),
+            "dataset": dataset.sha256,
+            "simulated": run.recipe.simulated,
+            "encoder": Path(run.recipe.training.pretrained).name or "trained on these cells",
+            "version": pci_core.__version__,
+            "sha256": file_sha256(out),
+            "provenance": made.plain(),
+        })  # fmt: skip
+    write_log(out, {"seconds": round(seconds), "hardware": devices.describe(where, devices.choose_precision(where, "auto"))})
+
+
+def _add(path: Path, name: str, facts: dict[str, Any]) -> None:
     try:
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    dataset, where = run.cells(), devices.choose_device("auto")
-    known[out.stem] = {
-        "command": command,
-        "cells": len(dataset),
-        "dataset": dataset.sha256,
-        "simulated": run.recipe.simulated,
-        "encoder": Path(run.recipe.training.pretrained).name or "trained on these cells",
-        "version": pci_core.__version__,
-        "sha256": file_sha256(out),
-        "provenance": made.plain(),
-    }
+    known[name] = facts
     write_json(path, dict(sorted(known.items())))
-    hardware = devices.describe(where, devices.choose_precision(where, "auto"))
-    write_log(out, {"seconds": round(seconds), "hardware": hardware})
 
 
 def _read(path: Path) -> pd.DataFrame:

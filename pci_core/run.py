@@ -42,7 +42,7 @@ from pci_core.pretrained.fit import scale_note
 from pci_core.provenance import Record, context
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
-from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256, temporary_path
 from pci_core.train import load_model, train
 from pci_core.used import Used
 from pci_core.weights import load_safetensors
@@ -475,5 +475,7 @@ def _first_image(table: pd.DataFrame, root: Path) -> Path | None:
 
 def _move(work: Path, out: Path) -> None:
     with atomic_path(out, folder=True) as temporary:
-        shutil.copytree(work, temporary, dirs_exist_ok=True)
-    shutil.rmtree(work)
+        shutil.copytree(work, temporary, dirs_exist_ok=True)  # a copy: moved and killed, hours of training would be a leftover
+    old = temporary_path(work)
+    os.rename(work, old)  # at once: half removed it would be taken for a training that was cut
+    shutil.rmtree(old)
