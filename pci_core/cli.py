@@ -94,6 +94,7 @@ def cells(
     quiet: QuietOption = False,
 ) -> None:
     """Make the single-cell crops: simulate or download, segment, crop."""
+    from pci_core import flags
     from pci_core.run import Run
 
     run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, dask=dask, quiet=quiet)
@@ -101,6 +102,7 @@ def cells(
     print(
         f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}"
     )
+    print(flags.told(dataset.info.get("flagged")))
 
 
 @app.command()
