@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pci_core
-from pci_core import cli_data, cli_init, cli_weights, distributed
+from pci_core import cli_check, cli_data, cli_init, cli_weights, distributed
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
     CompileOption,
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_init.init)
+app.command()(cli_check.check)
 
 
 STOPPED = "pci: stopped; what was made so far is kept, run the same command to go on"

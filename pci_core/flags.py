@@ -7,6 +7,7 @@ must not change because a rule came later. The thresholds are here and nowhere e
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,7 @@ class Gate:
         self._waiting: list[tuple[np.ndarray, pd.DataFrame]] = []
         self._held = 0
         self._open = False  # the image has enough cells
+        self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # a digest of each crop, its image and cell
 
     def pass_through(self, crops: np.ndarray, table: pd.DataFrame) -> list[tuple[np.ndarray, pd.DataFrame]]:
         """Take the next cells; return what is to be written now, with the column ``flag``."""
@@ -113,6 +115,8 @@ class Gate:
         for term in TERMS:
             self.counts[term] += sum(term in f.split(";") for f in flags if f)
         table = table.assign(**{COLUMN: _joined(table[COLUMN], flags) if COLUMN in table else flags})
+        if {"image", "cell_id"} <= set(table):
+            self._look_at(crops, table, flags)
         if not self.rule.leave_out or "image" not in table:  # without images the table is refused at the end
             return [(crops, table)]
         out: list[tuple[np.ndarray, pd.DataFrame]] = []
@@ -134,6 +138,22 @@ class Gate:
             begin = end
         return out
 
+    def _look_at(self, crops: np.ndarray, table: pd.DataFrame, flags: np.ndarray) -> None:
+        """Keep 8 bytes of each crop that shows something, to find it again: it takes 20 µs for 16 kB."""
+        rows = np.flatnonzero(flags == "")
+        digests = [hashlib.blake2b(np.ascontiguousarray(crops[i]).data, digest_size=8).digest() for i in rows]
+        known = table.iloc[rows]
+        self._seen.append((np.frombuffer(b"".join(digests), np.uint64), known["image"].to_numpy(object), known["cell_id"].to_numpy(object)))
+
+    def doubled(self) -> list[tuple[str, str]]:
+        """Return the cells whose crop is in another image, too: (the first one, the other), by cell id."""
+        if not self._seen:
+            return []
+        digest, image, cell = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
+        _, first, same, times = np.unique(digest, return_index=True, return_inverse=True, return_counts=True)
+        again = np.flatnonzero(times[same] > 1)
+        return [(str(cell[first[same[i]]]), str(cell[i])) for i in again if str(image[first[same[i]]]) != str(image[i])]
+
     def _close(self) -> None:
         if self._image is not None and not self._open:
             self.short[self._image] = self._held
@@ -143,6 +163,7 @@ class Gate:
         """Return what ``dataset.json`` keeps under ``flagged``; call it when all cells have passed."""
         self._close()
         self._image = None
+        doubled = self.doubled()
         return {
             "rule": RULE,
             "flagged_cells": LEAVE_OUT if self.rule.leave_out else KEEP,
@@ -150,6 +171,8 @@ class Gate:
             "cells": self.counts,
             "left_out": self.left_out,
             "images_below_min_cells_then": self.short,
+            "doubled": len(doubled),
+            "doubled_examples": doubled[:20],
         }
 
 
@@ -169,14 +192,21 @@ def told(flagged: dict[str, Any] | None) -> str:
     """
     if flagged is None:
         return "cells flagged: not looked at (made by an earlier version; 'pci check RECIPE' looks)"
+    doubled = ""
+    if flagged.get("doubled"):
+        first, second = flagged["doubled_examples"][0]
+        doubled = (
+            f"\nWARNING: {flagged['doubled']} crops stand in two images, e.g. {first} and {second}: an image under two names would be on "
+            "both sides of a split. Take one of them out"
+        )
     found = [f"{n} {term}" for term, n in flagged["cells"].items() if n]
     if not found:
-        return f"cells flagged: none of {flagged['cells_seen']}"
+        return f"cells flagged: none of {flagged['cells_seen']}{doubled}"
     left = flagged["flagged_cells"] == LEAVE_OUT
     short = sum(flagged["images_below_min_cells_then"].values())
     more = f", and {short} more in images that then had too few" if short else ""
     what = f"left out{more}" if left else "kept ([crop] flagged = \"leave out\" leaves them out; column 'flag')"
-    return f"cells flagged: {', '.join(found)} of {flagged['cells_seen']}; {what}"
+    return f"cells flagged: {', '.join(found)} of {flagged['cells_seen']}; {what}{doubled}"
 
 
 def flagged_rows(table: pd.DataFrame, terms: Sequence[str] = TERMS) -> np.ndarray:
