@@ -121,8 +121,8 @@ def benchmark(
             told = twins(parts[0].spaces[0], np.asarray(ways[group]))
             if told.any():
                 why = (
-                    f"LEAK: the same features stand in two values of '{group}': one image under two names? Scores with the own {group} left "
-                    "out are too high; take one of them out"
+                    f"LEAK: the same features stand in two values of '{group}': one image under two names? Scores with the own {group} "
+                    "left out are too high; take one of them out"
                 )
                 omitted.add(f"cells of '{name}', e.g. {', '.join(obs.index[used][told][:2])}", int(told.sum()), why)
             for kind in kinds:

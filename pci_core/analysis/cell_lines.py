@@ -22,8 +22,8 @@ from pci_core.analysis.distances import (
     draw_term_pairs,
     image_table,
     interval,
-    proteins_by_term,
     protein_weights,
+    proteins_by_term,
     score_pairs,
     score_terms,
 )

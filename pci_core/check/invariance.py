@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-
 from pci_core import features
 from pci_core.baselines import compute
 from pci_core.cells import CellDataset

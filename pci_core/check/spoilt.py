@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from pci_core import flags
 from pci_core.cells import CellDataset, CellWriter
@@ -38,11 +39,11 @@ def findings(dataset: CellDataset, folder: Path) -> list[Finding]:
     return [
         Finding("flags", f"flagged wrongly or not, of {len(rows)} cells with {len(what)} spoilt ones", wrong, 0, 0),
         Finding("flags", '[crop] flagged = "keep": cells written', len(kept), len(rows), len(rows)),
-        Finding("flags", f'[crop] flagged = "leave out": cells written, {n} of {len(rows)} flagged', len(left), len(rows) - n, len(rows) - n),
+        Finding("flags", f'[crop] flagged = "leave out": cells written, {n} of {len(rows)} flagged', len(left), *[len(rows) - n] * 2),
     ]  # fmt: skip
 
 
-def _write(dataset: CellDataset, out: Path, crops: np.ndarray, table: object, rule: flags.Rule) -> CellDataset:
+def _write(dataset: CellDataset, out: Path, crops: np.ndarray, table: pd.DataFrame, rule: flags.Rule) -> CellDataset:
     with CellWriter(out, dataset.channels, dataset.um_per_px, rule=rule) as writer:
-        writer.add(crops, table)  # type: ignore[arg-type]
+        writer.add(crops, table)
     return CellDataset(out)
