@@ -115,11 +115,11 @@ def _parts(wanted: Sequence[str], draws: int) -> list[_Part]:
     if "enrichment" in wanted:
         add(("enrichment", "", 0, True), uniform.draw, (), draws, _SECONDS["enrichment"])
     if "coverage" in wanted:
-        for kind, (required, reported) in coverage.KINDS.items():
+        for drawn, (required, reported) in coverage.KINDS.items():
             for n in (*reported, *required):
                 must = n in required
                 repeats = draws if must else max(FEWEST, round(draws * coverage.REPORTED_SHARE))
-                add(("coverage", kind, n, must), coverage.repeats, (kind, n), repeats, _SECONDS["coverage"])
+                add(("coverage", drawn, n, must), coverage.repeats, (drawn, n), repeats, _SECONDS["coverage"])
     return out
 
 
@@ -158,7 +158,7 @@ def _with_cells(
     run = Run(spec, runs if own else folder / "runs", data=data if own else None, device="cpu", precision="float32", jobs=1, quiet=True)
     few = sample.some(run, folder / "some")
     weights = choice.weights_of(spec, "pci")
-    said = {"weights": str(weights.path) if weights else "", "n_protein": few.n_protein, "n_structural": few.n_structural}
+    said: dict[str, Any] = {"weights": str(weights.path) if weights else "", "n_protein": few.n_protein, "n_structural": few.n_structural}
     said["width"] = spec.training.width
     encoder = invariance.network(**said)
     told = f"network '{weights.name}'" if weights else "a network that was never trained"

@@ -46,7 +46,7 @@ class Finding:
     @property
     def passed(self) -> bool:
         """Whether the number lies within its limits, or is only reported."""
-        return not self.required or self.low <= self.value <= self.high
+        return not self.required or bool(self.low <= self.value <= self.high)
 
     @property
     def verdict(self) -> str:

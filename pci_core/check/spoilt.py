@@ -36,10 +36,11 @@ def findings(dataset: CellDataset, folder: Path) -> list[Finding]:
     expected = np.array([what.get(i, before[i]) for i in range(len(rows))], object)
     wrong = int((kept.table[flags.COLUMN].to_numpy() != expected).sum())
     n = int((expected != "").sum())
+    few = len(rows) - n
     return [
         Finding("flags", f"flagged wrongly or not, of {len(rows)} cells with {len(what)} spoilt ones", wrong, 0, 0),
         Finding("flags", '[crop] flagged = "keep": cells written', len(kept), len(rows), len(rows)),
-        Finding("flags", f'[crop] flagged = "leave out": cells written, {n} of {len(rows)} flagged', len(left), *[len(rows) - n] * 2),
+        Finding("flags", f'[crop] flagged = "leave out": cells written, {n} of {len(rows)} flagged', len(left), few, few),
     ]  # fmt: skip
 
 

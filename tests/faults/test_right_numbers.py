@@ -58,19 +58,19 @@ def test_folds_that_divide_images_are_found(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_p_values_of_shuffled_clusters_are_uniform() -> None:
-    assert not failed(uniform.findings(uniform.draw(range(150))))
+    assert not failed(uniform.findings(uniform.draw(range(80))))
 
 
 def test_an_overlap_that_counts_one_too_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = SimpleNamespace(sf=lambda k, *more: stats.hypergeom.sf(k + 1, *more), pmf=stats.hypergeom.pmf)
     monkeypatch.setattr(enrichment, "stats", SimpleNamespace(hypergeom=wrong, false_discovery_control=stats.false_discovery_control))
-    assert any("uniform" in m for m in failed(uniform.findings(uniform.draw(range(150)))))
+    assert any("uniform" in m for m in failed(uniform.findings(uniform.draw(range(80)))))
 
 
 def test_p_values_that_nobody_corrects_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = SimpleNamespace(hypergeom=stats.hypergeom, false_discovery_control=lambda p, method: p)
     monkeypatch.setattr(enrichment, "stats", plain)
-    assert any("FDR" in m for m in failed(uniform.findings(uniform.draw(range(150)))))
+    assert any("FDR" in m for m in failed(uniform.findings(uniform.draw(range(80)))))
 
 
 # --- intervals
@@ -121,7 +121,8 @@ def test_a_users_doubled_image_and_a_group_that_divides_are_told(make_cells: Cal
 
 
 @pytest.fixture
-def few(make_cells: Callable[..., CellDataset]) -> CellDataset:
+def few(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch) -> CellDataset:
+    monkeypatch.setattr(invariance, "BATCHES", (1, 4))
     return make_cells(images=3, cells=3)
 
 
