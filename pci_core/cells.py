@@ -23,6 +23,7 @@ import pandas as pd
 
 from pci_core.errors import CellTableError, DatasetError
 from pci_core.flags import COLUMN, Gate, Rule
+from pci_core.provenance import record
 from pci_core.storage import as_storage_error, atomic_path, file_sha256
 
 CROPS, TABLE, HEADER = "crops.npy", "cells.parquet", "dataset.json"
@@ -344,8 +345,12 @@ class CellWriter:
     def __enter__(self) -> CellWriter:
         self._context = atomic_path(self.folder, folder=True)
         self._temporary = self._context.__enter__()
-        self._handle = open(self._temporary / CROPS, "wb")
-        self._handle.write(b"\0" * _NPY_HEADER)
+        try:
+            self._handle = open(self._temporary / CROPS, "wb")
+            self._handle.write(b"\0" * _NPY_HEADER)
+        except BaseException as error:  # nobody calls __exit__ after this
+            self._context.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def add(self, crops: np.ndarray, table: pd.DataFrame) -> None:
@@ -390,11 +395,16 @@ class CellWriter:
             if kind is None:
                 self._finish()
         except BaseException as error:
-            self._handle.close()
+            self._abandon()
             self._context.__exit__(type(error), error, error.__traceback__)
             raise
-        self._handle.close()
+        self._abandon()
         self._context.__exit__(kind, value, trace)
+
+    def _abandon(self) -> None:
+        """Close the crops; what a full disk keeps from being written was told already, or `_finish` has flushed it."""
+        with contextlib.suppress(OSError):
+            self._handle.close()
 
     def _finish(self) -> None:
         flagged = self._gate.summary()
@@ -424,4 +434,6 @@ class CellWriter:
             "files": files,
             "sha256": hashlib.sha256("".join(files.values()).encode()).hexdigest(),
         }
+        made = record("cells", self.folder.name, recipe=self.info.get("recipe", ""), data=info["sha256"])
+        info["provenance"] = made.plain()
         (self._temporary / HEADER).write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
