@@ -42,7 +42,7 @@ organism = "yeast"
 modality = "rfp"
 proteins = 2
 images_per_protein = 1
-fields_per_image = 2
+fields_per_image = 1
 seed = 0
 [fields]
 format = "stack"
