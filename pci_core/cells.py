@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from pci_core.errors import CellTableError, DatasetError
+from pci_core.provenance import record
 from pci_core.storage import as_storage_error, atomic_path, file_sha256
 
 CROPS, TABLE, HEADER = "crops.npy", "cells.parquet", "dataset.json"
@@ -413,4 +414,6 @@ class CellWriter:
             "files": files,
             "sha256": hashlib.sha256("".join(files.values()).encode()).hexdigest(),
         }
+        made = record("cells", self.folder.name, recipe=self.info.get("recipe", ""), data=info["sha256"])
+        info["provenance"] = made.plain()
         (self._temporary / HEADER).write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")

@@ -1,8 +1,9 @@
 """Results that took long, kept as small tables, and the page that shows every published figure beside ours.
 
 ``pci results RECIPE`` runs the analysis notebooks on several feature sets and keeps their headline numbers
-under ``book/results/<recipe>/``, one CSV a notebook, with ``provenance.json``: command, cells, hardware,
-versions. No pixel of a cell is kept. The page is filled from them, and from what the reader's own build found.
+under ``book/results/<recipe>/``, one CSV a notebook, with ``provenance.json``: command, cells, versions, and where each
+CSV comes from; what it cost is in the log beside it. No pixel of a cell is kept. The page is filled from them, and from
+what the reader's own build found.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pci_core import device as devices
 from pci_core.analysis.paper import paper_figure
 from pci_core.errors import AnalysisNeedsError, BookError, DatasetError, unknown_name
 from pci_core.executing import execute, recipe_argument
+from pci_core.logs import read_log, write_log
 from pci_core.notebook import as_text
 from pci_core.plots.style import set_label
+from pci_core.provenance import Record, record
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, locked, write_json
+from pci_core.storage import atomic_path, file_sha256, locked, write_json
 
 PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
 SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
@@ -80,7 +83,10 @@ def keep(root: Path, recipe: str, features: Sequence[str] = SETS, only: Sequence
             table = pd.concat(found, ignore_index=True)
             with atomic_path(out) as temporary:
                 table.round(6).to_csv(temporary, index=False)
-            _note(out, run, f"pci results {recipe} --only {template.stem[:2]} --features {','.join(features)}", time.perf_counter() - began)
+            command = f"pci results {Path(recipe).name} --only {template.stem[:2]} --features {','.join(features)}"
+            with run.recording([tables / f"{template.stem}_{name}_scores.parquet" for name in features]):
+                made = record("result", template.stem)
+            _note(out, run, command, made, time.perf_counter() - began)
             written.append(out)
     if not written:
         raise AnalysisNeedsError("nothing to keep: " + " ".join(left_out.values()))
@@ -97,7 +103,7 @@ def _templates(root: Path, only: Sequence[str] | None) -> list[Path]:
     return [p for p in known if not only or any(p.name.startswith(prefix) for prefix in only)]
 
 
-def _note(out: Path, run: Run, command: str, seconds: float) -> None:
+def _note(out: Path, run: Run, command: str, made: Record, seconds: float) -> None:
     """Write where a table came from beside it, keeping what is known of the others."""
     path = out.with_name(PROVENANCE)
     dataset, where = run.cells(), devices.choose_device("auto")
@@ -108,11 +114,11 @@ def _note(out: Path, run: Run, command: str, seconds: float) -> None:
             "dataset": dataset.sha256,
             "simulated": run.recipe.simulated,
             "encoder": Path(run.recipe.training.pretrained).name or "trained on these cells",
-            "seconds": round(seconds),
-            "hardware": devices.describe(where, devices.choose_precision(where, "auto")),
             "version": pci_core.__version__,
-            "made": time.strftime("%Y-%m-%d", time.gmtime()),
+            "sha256": file_sha256(out),
+            "provenance": made.plain(),
         })  # fmt: skip
+    write_log(out, {"seconds": round(seconds), "hardware": devices.describe(where, devices.choose_precision(where, "auto"))})
 
 
 def _add(path: Path, name: str, facts: dict[str, Any]) -> None:
@@ -191,11 +197,12 @@ def _shown(features: pd.Series) -> list[str]:
 
 def _provenance(path: Path) -> str:
     try:
-        known = json.loads(path.with_name(PROVENANCE).read_text(encoding="utf-8"))[path.stem]
+        known = read_log(path) | json.loads(path.with_name(PROVENANCE).read_text(encoding="utf-8"))[path.stem]
     except (OSError, ValueError, KeyError):
         return ""
-    cost = f"{known['seconds'] / 60:.0f} min on {known['hardware']}"
-    return f"Made by `{known['command']}` in {cost}; encoder: {known['encoder']}; {known['made']}."
+    cost = f" in {known['seconds'] / 60:.0f} min on {known['hardware']}" if "seconds" in known else ""
+    day = f"; {known['made'][:10]}" if "made" in known else ""
+    return f"Made by `{known['command']}`{cost}; encoder: {known['encoder']}{day}."
 
 
 def _table(scores: pd.DataFrame, title: str, foot: str = "") -> str:

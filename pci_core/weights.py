@@ -18,6 +18,7 @@ import torch
 
 from pci_core.errors import CheckpointError
 from pci_core.keras_h5 import read_keras_h5
+from pci_core.logs import read_log, split, write_log
 from pci_core.storage import as_storage_error, atomic_path
 
 SUFFIX = ".safetensors"
@@ -44,7 +45,8 @@ def save_safetensors(state: Mapping[str, torch.Tensor], path: str | os.PathLike[
     path : path-like
         The ``.safetensors`` file.
     card : mapping
-        What JSON can hold: architecture, recipe, data set, losses, versions. ``sha256`` is added.
+        What JSON can hold: architecture, recipe, data set, losses, versions. ``sha256`` is added; what was measured (see
+        `pci_core.logs`) goes into a log beside the file.
 
     Returns
     -------
@@ -54,10 +56,12 @@ def save_safetensors(state: Mapping[str, torch.Tensor], path: str | os.PathLike[
     # clone: the format refuses tensors that share memory
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     digest = weights_sha256(tensors)
-    text = json.dumps({**card, "sha256": digest}, ensure_ascii=False, sort_keys=True)
+    computed, measured = split(card)
+    text = json.dumps({**computed, "sha256": digest}, ensure_ascii=False, sort_keys=True)
     content = safetensors.torch.save(tensors, metadata={"card": text})  # one entry: the order of several is not fixed
     with as_storage_error(path), atomic_path(path) as temporary:
         temporary.write_bytes(content)
+        write_log(path, measured)
     return digest
 
 
@@ -69,7 +73,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
     state : dict of str to Tensor
         On the CPU.
     card : dict
-        As given to `save_safetensors`, with ``sha256``.
+        As given to `save_safetensors`, with ``sha256`` and what its log says.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}). Copy or make it again.") from error
     if weights_sha256(state) != expected:
         raise CheckpointError(f"{path}: the weights are not the ones that its card names (sha256 {expected[:12]}…). Copy or make it again.")
-    return state, card
+    return state, {**read_log(path), **card}
 
 
 def refuse_pickle(path: str | os.PathLike[str]) -> None:

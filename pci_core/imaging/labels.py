@@ -78,7 +78,8 @@ def _numpy(path: Path, header: bool = False) -> np.ndarray:
     if not path.is_file():
         raise ImageError(f"{path} is not there. Correct column 'labels' of the field table.")
     try:
-        return np.load(path, allow_pickle=False, mmap_mode="r" if header else None)
+        out: np.ndarray = np.load(path, allow_pickle=False, mmap_mode="r" if header else None)
+        return out
     except (OSError, ValueError, EOFError) as error:
         raise ImageError(
             f"{path} cannot be read as a plain array of labels ({error}). Cellpose's _seg.npy is a pickle, which is not opened: "
