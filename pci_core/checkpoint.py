@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ from typing import Any
 import torch
 
 from pci_core.errors import CheckpointError
+from pci_core.reading import refusing
 from pci_core.recipe import Training
-from pci_core.storage import write_text
+from pci_core.storage import atomic_path, write_text
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
 
@@ -41,18 +40,50 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     CheckpointError
         It is damaged, or belongs to another training; the differences are named.
     """
-    try:
+    again = "Delete it to train from the start."
+    with refusing(path, CheckpointError, "is damaged", again):
         state = torch.load(path, map_location="cpu", weights_only=True)
-        found = json.loads(state["config"])
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}). Delete it to train from the start."
-        ) from error
+        found = dict(json.loads(state["config"]))
+        kept = state.pop("sha256", None)  # there was none before
+        whole = kept is None or kept == _content_sha256(state)
+    if not whole:
+        raise CheckpointError(f"{path} is damaged: its content is not what was written (sha256 {str(kept)[:12]}…). {again}")
     differ = [k for k in config if json.loads(json.dumps(config[k])) != found.get(k)]
     if differ:
         told = "; ".join(f"{k}: {found.get(k)} there, {config[k]} here" for k in differ)
         raise CheckpointError(f"{path} belongs to another training ({told}). Train into another folder, or delete it to start anew.")
     return dict(state)
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all, with a hash of its content: the format's own check sums are not looked at in reading."""
+    with atomic_path(path) as temporary:
+        torch.save({**content, "sha256": _content_sha256(content)}, temporary)
+
+
+def _content_sha256(content: Any) -> str:
+    """Return a hash of tensors, numbers and texts in dicts, lists and tuples."""
+    digest = hashlib.sha256()
+
+    def feed(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            array = value.detach().cpu().contiguous()
+            digest.update(f"{array.dtype} {tuple(array.shape)} ".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)} ".encode())
+            for key in value:
+                feed(key)
+                feed(value[key])
+        elif isinstance(value, (list, tuple)):
+            digest.update(f"{type(value).__name__} {len(value)} ".encode())
+            for item in value:
+                feed(item)
+        else:
+            digest.update(f"{type(value).__name__} {value!r} ".encode())
+
+    feed(content)
+    return digest.hexdigest()
 
 
 def write_losses(path: Path, losses: list[dict[str, float]]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pci_core
 from pci_core.errors import AnalysisNeedsError, BookError
+from pci_core.reading import read_note
 from pci_core.recipe import load
 from pci_core.storage import atomic_path, content_hash, file_sha256, write_json
 
@@ -53,10 +54,7 @@ def inputs(template: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def stamp(executed: Path) -> dict[str, Any]:
     """Return what is noted of an executed copy; empty where there is nothing readable."""
-    try:
-        return dict(json.loads(executed.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}  # cut while written by something else than us: as good as none
+    return read_note(executed.with_suffix(".json")) or {}
 
 
 def is_current(executed: Path, wanted: Mapping[str, Any]) -> bool:

@@ -36,6 +36,7 @@ from pci_core.model import SourceCellEncoder, check_layer
 from pci_core.parts import Part, own_rows, put_together
 from pci_core.pooled import Pooler, arrays
 from pci_core.pretrained.fit import check_channels as check_channels
+from pci_core.reading import refusing
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path, content_hash
 
@@ -224,7 +225,9 @@ def _writing(
         cells = pd.Index(dataset.table["cell_id"], name=None)
         anndata.AnnData(obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=names))  # names are checked here, before the long work
         store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        x = store.create_dataset("X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n))
+        x = store.create_dataset(
+            "X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n), fletcher32=True
+        )  # a check sum of each chunk
         x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         yield x
         table = dataset.table.assign(**(more_obs or {})).set_index("cell_id", drop=False).rename_axis(None)  # not held during the work
@@ -242,7 +245,7 @@ def _writing(
 
 def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], block: int = 8192) -> None:
     schema = pa.schema([*((f"{METADATA}{c}", pa.string()) for c in table), *((n, pa.float32()) for n in names)])
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for i in range(0, len(table), block):
             # numbers in the cell table become texts: pycytominer takes every numeric column for a feature
             part = table.iloc[i : i + block].astype(str)
@@ -262,12 +265,10 @@ def feature_columns(parquet: str | os.PathLike[str]) -> list[str]:
     DatasetError
         The file cannot be read, or a column is neither ``Metadata_…`` text nor a number.
     """
-    try:
+    if not Path(parquet).is_file():
+        raise DatasetError(f"{parquet} is not there. Make it with 'pci features'.")
+    with refusing(parquet, DatasetError, "is no readable parquet", "Make it again with 'pci features'."):
         schema = pq.read_schema(parquet)
-    except FileNotFoundError:
-        raise DatasetError(f"{parquet} is not there. Make it with 'pci features'.") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DatasetError(f"{parquet} is no readable parquet ({str(error)[:120]}). Make it again with 'pci features'.") from error
     names = [field.name for field in schema if not field.name.startswith(METADATA)]
     wrong = [n for n in names if not pa.types.is_floating(schema.field(n).type)]
     if wrong or not names:
@@ -285,15 +286,11 @@ def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = No
     StaleError
         The dataset is not the one the features were made from.
     """
-    try:
+    if not Path(path).is_file():
+        raise DatasetError(f"{path} is not there. Make it with 'pci features'.")
+    with refusing(path, DatasetError, "is no readable feature set", "Delete it and make it again with 'pci features'."):
         adata = anndata.read_h5ad(path)
         made_from = str(adata.uns["pci"]["dataset"])
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is not there. Make it with 'pci features'.") from None
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DatasetError(
-            f"{path} is no readable feature set ({str(error)[:120]}). Delete it and make it again with 'pci features'."
-        ) from error
     if dataset is not None and made_from != dataset.sha256:
         raise StaleError(
             f"{path} was made from another version of the cells (sha256 {made_from[:12]}…, now {dataset.sha256[:12]}…). "

@@ -44,7 +44,7 @@ if "google.colab" in sys.modules:
     wanted = ["pci-core @ git+{ADDRESS}", f"torch=={{version('torch')}}"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)"""
 _FILES = (".parquet", ".csv", ".h5ad")
-_SCORE_COLUMNS = (
+SCORE_COLUMNS = (
     "notebook", "recipe", "simulated", "features", "what", "value", "low", "high", "n_cells", "n_proteins", "unit", "paper",
     "paper_on", "note",
 )  # fmt: skip
@@ -185,7 +185,7 @@ class Notebook:
 
     def scores(self) -> pd.DataFrame:
         """Write all headline numbers to ``tables/`` and return them laid out for reading."""
-        table = pd.DataFrame(self._scores, columns=list(_SCORE_COLUMNS))
+        table = pd.DataFrame(self._scores, columns=list(SCORE_COLUMNS))
         save_table(table, self.run.folder / "tables" / f"{self.stem}_scores")
         return laid_out(table)
 

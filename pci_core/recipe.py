@@ -17,6 +17,7 @@ from typing import Any
 
 from pci_core.cells import Channel
 from pci_core.errors import RecipeError, unknown_name
+from pci_core.reading import is_file, refusing
 from pci_core.storage import content_hash
 
 SOURCES = ("simulate", "authors", "duloc", "table", "folder", "deeploc", "h5sc", "subcell")
@@ -263,15 +264,13 @@ def load(recipe: str | os.PathLike[str]) -> Recipe:
         raw, where, folder = (_embedded() / f"{text_name}.toml").read_bytes(), f"{text_name}.toml", None
     elif Path(text_name).suffix == ".toml":
         path = Path(text_name)
-        if not path.is_file():
+        if not is_file(path):
             raise RecipeError(f"recipe file {path} is not there. Embedded recipes: {', '.join(names())}.")
         raw, where, folder = path.read_bytes(), str(path), path.resolve().parent
     else:
         raise unknown_name("recipe", text_name, names())
-    try:
+    with refusing(where, RecipeError, "is no valid TOML", "Correct it; 'pci info' says what is wrong next."):
         content = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{where} is no valid TOML: {error}.") from error
     return parse(content, where, folder)
 
 

@@ -7,13 +7,12 @@ versions. No pixel of a cell is kept. The page is filled from them, and from wha
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import pci_core
@@ -21,8 +20,9 @@ from pci_core import device as devices
 from pci_core.analysis.paper import paper_figure
 from pci_core.errors import AnalysisNeedsError, BookError, DatasetError, unknown_name
 from pci_core.executing import execute, recipe_argument
-from pci_core.notebook import as_text
+from pci_core.notebook import SCORE_COLUMNS, as_text
 from pci_core.plots.style import set_label
+from pci_core.reading import read_csv, read_json, read_note, refusing
 from pci_core.recipe import load
 from pci_core.run import Run
 from pci_core.storage import atomic_path, write_json
@@ -31,6 +31,11 @@ PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
 SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
 _MARKER = re.compile(r"^<!-- results: (\w+) -->$", re.MULTILINE)
 _FEATURES = re.compile(r'(?:"|\\n)features = ')  # the parameter, in the JSON of a notebook
+_TOLD = ("seconds", "hardware", "command", "encoder", "made")  # of a table's provenance, on the page
+_BENCHMARK = {
+    "features": str, "classifier": str, "k": "int64", "left_out": str, "accuracy": "float64", "low": "float64", "high": "float64",
+    "n_cells": "int64",
+}  # fmt: skip
 _WIDE = 6  # feature sets that fit beside one another on a page
 _BENCHMARKS = Path("benchmarks/results/feature_sets")
 
@@ -100,10 +105,7 @@ def _templates(root: Path, only: Sequence[str] | None) -> list[Path]:
 def _note(out: Path, run: Run, command: str, seconds: float) -> None:
     """Write where a table came from beside it, keeping what is known of the others."""
     path = out.with_name(PROVENANCE)
-    try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = read_note(path) or {}
     dataset, where = run.cells(), devices.choose_device("auto")
     known[out.stem] = {
         "command": command,
@@ -120,10 +122,17 @@ def _note(out: Path, run: Run, command: str, seconds: float) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, keep_default_na=True).fillna({"unit": "", "paper_on": "", "note": ""})
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} is no readable table of scores ({str(error)[:100]}). Run its notebook again.") from error
+    again = "Run its notebook again."
+    with refusing(path, DatasetError, "is no readable table of scores", again):
+        table = read_csv(path)
+    if missing := [c for c in SCORE_COLUMNS if c not in table]:
+        raise DatasetError(f"{path} is no table of scores: no column {', '.join(missing)}. {again}")
+    texts = ("features", "what", "unit", "paper_on", "note")
+    with refusing(path, DatasetError, "holds text where numbers should be", again):
+        numbers = {c: table[c].astype("float64") for c in ("value", "low", "high", "paper", "n_cells", "n_proteins")}
+    if table.empty or table["what"].isna().any() or not np.isfinite(numbers["n_cells"]).all():
+        raise DatasetError(f"{path} is no table of scores: no row, or one without its name or number of cells. {again}")
+    return table.assign(**numbers, **{c: table[c].fillna("").astype(str) for c in texts})
 
 
 # --- the page
@@ -165,11 +174,16 @@ def _section(notebook: str, kept: Path, own: Path) -> str:
 
 def benchmark_scores(path: Path) -> pd.DataFrame:
     """Return kept scores of the benchmark of feature sets in the form of the notebooks' headline numbers."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    again = "Make it again with benchmarks/feature_sets.py."
+    content = read_json(path, DatasetError, again)
+    settings, scores = content.get("settings"), content.get("scores")
+    if not isinstance(settings, dict) or not isinstance(settings.get("label"), str) or not isinstance(content.get("recipe"), str):
+        raise DatasetError(f"{path} does not say the recipe and the label of its scores. {again}")
     recipe = load(content["recipe"])
-    rows = pd.DataFrame(content["scores"])
+    with refusing(path, DatasetError, "holds no table of scores", again):
+        rows = pd.DataFrame(scores).astype(_BENCHMARK)
     rows = rows[(rows["classifier"] == "knn") & rows["features"].isin(_shown(rows["features"]))]
-    label = content["settings"]["label"]
+    label = settings["label"]
     facts = {"notebook": "02_layer_benchmark", "recipe": recipe.name + (f", label {label}" if label != recipe.label else "")}
     table = rows.assign(**facts, simulated=recipe.simulated, n_proteins=float("nan"), unit="", note="", value=rows["accuracy"])
     table["what"] = "balanced accuracy, kNN, own " + rows["left_out"].str.replace("_", " ") + " left out"
@@ -185,9 +199,8 @@ def _shown(features: pd.Series) -> list[str]:
 
 
 def _provenance(path: Path) -> str:
-    try:
-        known = json.loads(path.with_name(PROVENANCE).read_text(encoding="utf-8"))[path.stem]
-    except (OSError, ValueError, KeyError):
+    known = (read_note(path.with_name(PROVENANCE)) or {}).get(path.stem)
+    if not isinstance(known, dict) or not set(_TOLD) <= set(known) or not isinstance(known["seconds"], (int, float)):
         return ""
     cost = f"{known['seconds'] / 60:.0f} min on {known['hardware']}"
     return f"Made by `{known['command']}` in {cost}; encoder: {known['encoder']}; {known['made']}."

@@ -26,7 +26,7 @@ from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision, compile_mode
-from pci_core.errors import CheckpointError, RecipeError, StaleError, unknown_name
+from pci_core.errors import CheckpointError, DatasetError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
 from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
@@ -36,6 +36,7 @@ from pci_core.painting import Painted, paint
 from pci_core.parallel import on_cluster
 from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
+from pci_core.reading import read_csv, refusing
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
 from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
@@ -295,6 +296,12 @@ class Run:
                 self._network_features(family, pooling, {wanted[n].layer: paths[n] for n in group})
             else:
                 self._baseline_features({n: paths[n] for n in group})
+        for path in paths.values():
+            if self.steps.changed(f"features/{path.stem}", [path]):
+                raise StaleError(
+                    f"{path} is not what this run wrote: it was damaged, or changed by hand or by another program. Put it back, or delete "
+                    "it and run 'pci features' again."
+                )
         return paths
 
     def paint(self, sources: np.ndarray, targets: np.ndarray, kind: str = "pci") -> Painted:
@@ -312,7 +319,9 @@ class Run:
             raise CheckpointError(
                 f"the training curve of {given.name} is not in its file. Leave it out (--scratch) for one of these cells."
             )
-        return pd.read_csv(self.train(kind) / LOSSES)
+        path = self.train(kind) / LOSSES
+        with refusing(path, DatasetError, "is no readable training curve", f"Delete {path.parent} and train again."):
+            return read_csv(path).astype("float64").astype({"epoch": "int64"})
 
     # --- how steps are made
 
@@ -406,9 +415,11 @@ class Run:
         """Compare size and time of the files with the stamp; only where they differ, their hashes."""
         stamp = self.steps.stamp(name)
         assert stamp is not None  # the step has just made or found it
-        for file, seen in stamp["files"].items():
+        seen = stamp.get("files")
+        for file in (CROPS, TABLE):
             stat = (folder / file).stat()
-            if [stat.st_size, stat.st_mtime_ns] != seen and file_sha256(folder / file) != CellDataset(folder).info["files"][file]:
+            known = seen.get(file) if isinstance(seen, dict) else None
+            if [stat.st_size, stat.st_mtime_ns] != known and file_sha256(folder / file) != CellDataset(folder).info["files"][file]:
                 raise StaleError(
                     f"{folder / file} is not what this run wrote: it was changed by hand or by another program, and the features "
                     f"were made from the old one. Put it back, or delete {folder} and run 'pci cells' again."

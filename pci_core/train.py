@@ -28,7 +28,7 @@ import pci_core
 from pci_core import device as devices
 from pci_core import distributed, memory
 from pci_core.cells import CellDataset
-from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, Board, load_checkpoint, state_hash, training_key, write_losses
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, Board, load_checkpoint, save_checkpoint, state_hash, training_key, write_losses
 from pci_core.delivery import Delivery
 from pci_core.distributed import World
 from pci_core.errors import CheckpointError, DistributedError
@@ -38,7 +38,6 @@ from pci_core.pairs import Pairs, PairSampler, split_images
 from pci_core.recipe import Recipe
 from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
-from pci_core.storage import atomic_path
 from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
@@ -197,8 +196,7 @@ def train(
             "rng": torch.get_rng_state(),
         }
         content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
-        with atomic_path(out / CHECKPOINT) as temporary:
-            torch.save({**content, "losses": losses, "seen": seen, "total": total.cpu(), **feed.order}, temporary)
+        save_checkpoint(out / CHECKPOINT, {**content, "losses": losses, "seen": seen, "total": total.cpu(), **feed.order})
 
     if not quiet:
         print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.told}")

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pci_core.errors import DatasetError
+from pci_core.reading import refusing
 
 SIDE = 64
 WIDTH = 2 * SIDE * SIDE
@@ -62,11 +63,8 @@ class Part:
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; what h5py makes of damage becomes a `DatasetError`."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged, cut short or no HDF5 file ({error}). Download it again.") from error
+    with refusing(path, DatasetError, "is damaged, cut short or no HDF5 file", "Download it again."), h5py.File(path, "r") as file:
+        yield file
 
 
 def read_parts(path: Path) -> list[Part]:

@@ -29,7 +29,22 @@ _FOREIGN = (
 )
 _EXTREMES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 _NUMBERS = (b"NaN", b"-1", b"1e400", b"99999999999999999999", b"9" * 6000, b"inf", b"0", b"1_0", b"true", b"null", b"''", b"\xd9\xa3")
-_PIECES = (b"\0", b'"', b"'", b"\xff\xfe", "🧬é".encode(), b",,,", b"\t", b"\r", b"\n\n", b"[" * 100_000, b"{" * 3000, b"a" * 200_000, b"]", b"</a>")
+_PIECES = (
+    b"\0",
+    b'"',
+    b"'",
+    b"\xff\xfe",
+    "🧬é".encode(),
+    b",,,",
+    b"\t",
+    b"\r",
+    b"\n\n",
+    b"[" * 100_000,
+    b"{" * 3000,
+    b"a" * 200_000,
+    b"]",
+    b"</a>",
+)
 
 
 def _at(content: bytes, rng: np.random.Generator, below: int | None = None) -> int:

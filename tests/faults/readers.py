@@ -116,13 +116,8 @@ class Reader:
     command: Callable[[Path], list[str]] | None = None
 
 
-def every() -> dict[str, Reader]:
-    """Return all readers by name."""
-    import readers_cells
-    import readers_images
-    import readers_results
-    import readers_tables
-    import readers_weights
+def of(part: str) -> dict[str, Reader]:
+    """Return the readers of one part by name; only what these need is imported."""
+    import importlib
 
-    parts = (readers_images, readers_tables, readers_cells, readers_weights, readers_results)
-    return {reader.name: reader for part in parts for reader in part.READERS}
+    return {reader.name: reader for reader in importlib.import_module(f"readers_{part}").READERS}

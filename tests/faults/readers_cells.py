@@ -21,8 +21,8 @@ from readers import Reader, alike, anything, exact
 from pci_core import recipe
 from pci_core.cells import CellDataset, CellWriter
 from pci_core.data import duloc, sources
-from pci_core.data.half_file import HalfFile
 from pci_core.data.h5sc import h5sc_cells
+from pci_core.data.half_file import HalfFile
 from pci_core.data.manifest import Manifest
 from pci_core.data.measured import read_provided
 from pci_core.run import Run

@@ -108,15 +108,16 @@ def described(good: Any, found: Any, path: Path) -> str:
     return "" if isinstance(found, type(good)) else "no description"
 
 
+_ORDER = ["protein", "nucleus", "tubules"]
 READERS = [
-    Reader("tiff, one stack", _stack, _field("f.tif", "stack", order=["protein", "nucleus", "tubules"]), whole_field),
-    Reader("tiff, pages and strips", _pages, _field("f.tif", "stack", order=["protein", "nucleus", "tubules"]), whole_field),
-    Reader("tiff, imagej", lambda f: _stack(f, imagej=True), _field("f.tif", "stack", order=["protein", "nucleus", "tubules"]), whole_field),
+    Reader("tiff, one stack", _stack, _field("f.tif", "stack", order=_ORDER), whole_field),
+    Reader("tiff, pages and strips", _pages, _field("f.tif", "stack", order=_ORDER), whole_field),
+    Reader("tiff, imagej", lambda f: _stack(f, imagej=True), _field("f.tif", "stack", order=_ORDER), whole_field),
     Reader(
         "tiff, deflate", lambda f: _stack(f, compression="zlib", tile=(16, 16)),
-        _field("f.tif", "stack", order=["protein", "nucleus", "tubules"]), whole_field,
+        _field("f.tif", "stack", order=_ORDER), whole_field,
     ),
-    Reader("tiff, packbits", _packbits, _field("f.tif", "stack", order=["protein", "nucleus", "tubules"]), whole_field),
+    Reader("tiff, packbits", _packbits, _field("f.tif", "stack", order=_ORDER), whole_field),
     Reader("ome-tiff", lambda f: [write_ome_tiff(f / "f.ome.tif", planes())], _field("f.ome.tif"), whole_field),
     Reader(
         "ome-tiff, deflate", lambda f: [write_ome_tiff(f / "f.ome.tif", planes(), compression="zlib")], _field("f.ome.tif"), whole_field
@@ -128,7 +129,7 @@ READERS = [
     Reader("ome-zarr, uncompressed", _zarr_by_hand, _field("f.zarr"), whole_field, named="f.zarr"),
     Reader("png, 8 bit", lambda f: _separate(f, ".png", "uint8"), _read_separate(".png"), exact),
     Reader("png, 16 bit", lambda f: _separate(f, ".png", "uint16"), _read_separate(".png"), exact),
-    Reader("jpeg, composite", _jpeg, _field("f.jpg", "composite", order=["protein", "nucleus", "tubules"]), whole_field),
+    Reader("jpeg, composite", _jpeg, _field("f.jpg", "composite", order=_ORDER), whole_field),
     Reader("jpeg, downloaded", _jpeg, _downloaded, exact),
     Reader("labels, png", lambda f: _labels(f, ".png"), _read_labels(".png"), exact),
     Reader("labels, tiff", lambda f: _labels(f, ".tif"), _read_labels(".tif"), alike),

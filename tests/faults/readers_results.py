@@ -36,7 +36,9 @@ def _scores(folder: Path) -> list[Path]:
 
 def _benchmark(folder: Path) -> list[Path]:
     scores = pd.DataFrame({"features": ["conv3"], "classifier": ["knn"], "k": [11], "accuracy": [0.5], "low": [float("nan")]})
-    Benchmark(scores, scores, {("conv3", "cell"): pd.DataFrame([[1, 2], [3, 4]], list("ab"), list("ab"))}, scores, {"k": 11}).save(folder, "b")
+    Benchmark(scores, scores, {("conv3", "cell"): pd.DataFrame([[1, 2], [3, 4]], list("ab"), list("ab"))}, scores, {"k": 11}).save(
+        folder, "b"
+    )
     return [folder / "b.json"]
 
 

@@ -20,7 +20,7 @@ import test_hpa_tables
 import test_hpa_xml
 import test_subcell
 from conftest import OWN_RECIPE, write_own_recipe
-from readers import Reader, alike, anything, exact
+from readers import Reader, anything, exact
 
 from pci_core import cli_hpa, recipe
 from pci_core.analysis.gene_sets import read_gmt
@@ -301,4 +301,3 @@ READERS = [
     Reader("tar", _archive("tar"), _unpack("tar"), tar_members),
     Reader("tar.gz", _archive("tar.gz"), _unpack("tar.gz"), exact),
 ]  # fmt: skip
-

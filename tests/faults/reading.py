@@ -23,13 +23,16 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SECONDS = 10.0
+SECONDS = 10.0  # for one file
+LONGEST = 60.0  # until a worker is ended: the first of a reader makes its good files, and the worker imports, too
 MEMORY = 2 << 30
+PARTS = ("images", "tables", "cells", "weights", "results")  # of the readers: readers_<part>.py
 _RIGHT = ("refused", "same", "another, allowed")
 
 
@@ -48,80 +51,99 @@ class Outcome:
         return self.what not in _RIGHT
 
 
-class Pool:
-    """Workers, each a process that reads what it is told; used by one thread."""
+class Worker:
+    """A process that reads damaged files of one part of the readers, see `PARTS`; begun again where it was ended."""
 
-    def __init__(self, workers: int = 1) -> None:
-        self.scratch = Path(tempfile.mkdtemp(prefix="faults-"))
-        self.workers: list[subprocess.Popen[str] | None] = [None] * workers
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for worker in self.workers:
-            if worker is not None:
-                worker.kill()
-                worker.wait()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+    def __init__(self, part: str, scratch: Path) -> None:
+        self.part, self.scratch = part, scratch
+        self.process: subprocess.Popen[str] | None = None
 
     def _start(self) -> subprocess.Popen[str]:
         # MALLOC_ARENA_MAX: each thread's arena takes 64 MB of address space, which counts as memory here
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PCI_FAULTS_SCRATCH": str(self.scratch)}
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent.parent), environment.get("PYTHONPATH", "")])
-        command = [sys.executable, str(HERE / "reading.py"), "--worker"]
-        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.scratch)
-        self._answer(worker, 300)
-        return worker
+        command = [sys.executable, str(HERE / "reading.py"), "--worker", self.part]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.scratch)
 
-    @staticmethod
-    def _answer(worker: subprocess.Popen[str], seconds: float) -> dict[str, Any] | None:
-        assert worker.stdout is not None
-        if not select.select([worker.stdout], [], [], seconds)[0]:
-            return None
-        line = worker.stdout.readline()
-        return dict(json.loads(line)) if line else {"gone": worker.wait()}
+    def ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer, ``{"gone": status}`` if the worker ended, or None if it took too long."""
+        self.process = self.process or self._start()
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        begun = _seconds_of(self.process.pid)
+        while not select.select([self.process.stdout], [], [], 1.0)[0]:
+            # its own time, not the clock's: on a busy machine a good reader waits for minutes
+            if _seconds_of(self.process.pid) - begun > LONGEST:
+                self.end()
+                return None
+        line = self.process.stdout.readline()
+        if line:
+            return dict(json.loads(line))
+        status = self.process.wait()
+        self.process = None
+        return {"gone": status}
 
-    def readers(self) -> list[str]:
-        """Return the names of all readers."""
-        self.workers[0] = self.workers[0] or self._start()
-        return list(self._ask(0, {"list": True})["names"])
+    def names(self) -> list[str]:
+        """Return the names of the readers."""
+        answer = self.ask({"list": True})
+        assert answer and "names" in answer, answer
+        return list(answer["names"])
 
-    def _ask(self, number: int, request: dict[str, Any], seconds: float = 60.0) -> dict[str, Any]:
-        worker = self.workers[number] = self.workers[number] or self._start()
-        assert worker.stdin is not None
-        worker.stdin.write(json.dumps(request) + "\n")
-        worker.stdin.flush()
-        return self._answer(worker, seconds) or {}
+    def read(self, name: str, seed: int) -> Outcome:
+        """Read a damaged file and return what became of it."""
+        answer = self.ask({"reader": name, "seed": seed})
+        if answer is None:
+            return Outcome(name, seed, "?", "hang")
+        return Outcome(name, seed, "?", f"crash (status {answer['gone']})") if "gone" in answer else Outcome(name, seed, **answer)
 
-    def read(self, jobs: Sequence[tuple[str, int]]) -> Iterator[Outcome]:
-        """Read damaged files, given by reader and seed, and yield what became of each."""
-        todo = list(reversed(jobs))
-        running: dict[int, tuple[str, int, float]] = {}
-        while todo or running:
-            for number in range(len(self.workers)):
-                if number not in running and todo:
-                    name, seed = todo.pop()
-                    worker = self.workers[number] = self.workers[number] or self._start()
-                    assert worker.stdin is not None
-                    worker.stdin.write(json.dumps({"reader": name, "seed": seed}) + "\n")
-                    worker.stdin.flush()
-                    running[number] = (name, seed, time.monotonic())
-            for number, (name, seed, began) in list(running.items()):
-                worker = self.workers[number]
-                assert worker is not None
-                answer = self._answer(worker, 0.02 if len(running) > 1 else SECONDS)
-                if answer is None and time.monotonic() - began < (SECONDS + 50 if seed == 0 else SECONDS + 2):
-                    continue  # the first of a reader makes its good files, too; the clock of the reading itself is the worker's
-                del running[number]
-                if answer is None or "gone" in answer:
-                    worker.kill()
-                    worker.wait()
-                    self.workers[number] = None
-                    status = "hang" if answer is None else f"crash (status {answer['gone']})"
-                    yield Outcome(name, seed, "?", status)
-                else:
-                    yield Outcome(name, seed, **answer)
+    def end(self) -> None:
+        """End the process; the next question begins another."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def _seconds_of(pid: int) -> float:
+    """Return the seconds that a process has worked."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def working(parts: Sequence[str]) -> Iterator[list[Worker]]:
+    """Give a worker for each part; at the end they are gone, with all that they wrote."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
+        workers = [Worker(part, Path(scratch)) for part in parts]
+        try:
+            yield workers
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+def read_all(parts: Sequence[str], repetitions: int, names: Sequence[str] = (), first: int = 0) -> Report:
+    """Read `repetitions` damaged files of every reader of these parts, or of those named, one worker beside another."""
+    report = Report()
+
+    def part_of(worker: Worker) -> None:
+        for name in worker.names():
+            for seed in range(first, first + repetitions) if not names or name in names else ():
+                outcome = worker.read(name, seed)
+                report.outcomes.append(outcome)
+                if log is not None:
+                    log.write(json.dumps(asdict(outcome)) + "\n")
+                    log.flush()
+        worker.end()
+
+    log = open(os.environ["FAULTS_LOG"], "a", encoding="utf-8") if "FAULTS_LOG" in os.environ else None  # noqa: SIM115
+    with working(parts) as workers, ThreadPoolExecutor(2) as threads:
+        list(threads.map(part_of, workers))
+    return report
 
 
 @dataclass
@@ -156,11 +178,11 @@ class Report:
 class _Bench:
     """The good files of each reader and the reading of damaged copies of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: str) -> None:
         sys.path.insert(0, str(HERE))
         import readers
 
-        self.readers = readers.every()
+        self.readers = readers.of(part)
         self.digest = readers.digest
         self.scratch = Path(tempfile.mkdtemp(prefix="reading-", dir=os.environ.get("PCI_FAULTS_SCRATCH")))
         self.good: dict[str, tuple[Path, list[Path], Any, str]] = {}
@@ -173,6 +195,7 @@ class _Bench:
             folder.mkdir()
             files = [p.relative_to(folder) for p in reader.make(folder)]
             work = self.scratch / "work"
+            shutil.rmtree(work, ignore_errors=True)
             shutil.copytree(folder, work)
             value = reader.read(work)
             shutil.rmtree(work)
@@ -193,7 +216,7 @@ class _Bench:
         way, damaged = mutate((folder / files[seed % len(files)]).read_bytes(), seed // len(files), reader.text)
         path.write_bytes(damaged)
         _limit_memory()
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             found = reader.read(work)
             same = self.digest(found) == known
@@ -209,9 +232,9 @@ class _Bench:
                 what = "endless message"
         except MemoryError as error:
             what, told = f"memory at {_place(error)}", repr(error)
-        except Exception as error:  # noqa: BLE001 every other error is the fault that is looked for
+        except Exception as error:
             what, told = f"{type(error).__name__} at {_place(error)}", str(error)
-        if time.perf_counter() - began > SECONDS:
+        if time.process_time() - began > SECONDS:
             what = "hang"
         return {"way": f"{way} {path.name}", "what": what, "told": told[:600]}
 
@@ -228,12 +251,11 @@ def _place(error: BaseException) -> str:
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "the test's own reader"
 
 
-def _work() -> None:
+def _work(part: str) -> None:
     talk = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what readers print is not for the parent
     os.dup2(1, 2)
-    bench = _Bench()
-    print("{}", file=talk, flush=True)
+    bench = _Bench(part)
     for line in sys.stdin:
         request = json.loads(line)
         if "list" in request:
@@ -246,24 +268,26 @@ def _work() -> None:
 
 def _again(name: str, seed: int) -> None:
     """Read one damaged file once more and show what happens."""
-    bench = _Bench()
+    sys.path.insert(0, str(HERE))
+    import readers
+
+    bench = _Bench(next(part for part in PARTS if name in readers.of(part)))
     print(bench.read(name, seed))
     try:
         print(bench.readers[name].read(bench.scratch / "work"))
-    except Exception:  # noqa: BLE001
+    except Exception:
         traceback.print_exc()
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--worker"]:
-        _work()
+    if sys.argv[1:2] == ["--worker"]:
+        _work(sys.argv[2])
     elif len(sys.argv) == 3 and sys.argv[2].isdigit():
         _again(sys.argv[1], int(sys.argv[2]))
     else:
-        repetitions = int(os.environ.get("REPETITIONS", "150"))
-        with Pool(2) as pool:
-            names = [n for n in pool.readers() if not sys.argv[1:] or n in sys.argv[1:]]
-            print(Report(list(pool.read([(n, i) for n in names for i in range(repetitions)]))).table())
+        asked = [a for a in sys.argv[1:] if a in PARTS]
+        names = [a for a in sys.argv[1:] if a not in PARTS]
+        print(read_all(asked or PARTS, int(os.environ.get("REPETITIONS", "150")), names).table())
 
 
 if __name__ == "__main__":
