@@ -101,7 +101,7 @@ def test_damage_is_named(tmp_path: Path, make_cells: Callable[..., CellDataset])
     folder = make_cells(name="d").folder
     crops = (folder / CROPS).read_bytes()
     (folder / CROPS).write_bytes(crops[:-10])
-    with pytest.raises(DatasetError, match="damaged cell dataset"):
+    with pytest.raises(DatasetError, match="damaged part of a cell dataset"):
         CellDataset(folder)
     (folder / CROPS).write_bytes(crops[:-1] + bytes([crops[-1] ^ 1]))
     with pytest.raises(DatasetError, match=f"{CROPS} changed after it was written"):
