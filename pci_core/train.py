@@ -35,6 +35,7 @@ from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
+from pci_core.reading import refusing
 from pci_core.recipe import Recipe
 from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
@@ -159,10 +160,11 @@ def train(
     use = "pairs"
     if (out / CHECKPOINT).exists():
         state = load_checkpoint(out / CHECKPOINT, config)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        train_step.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
+        with refusing(out / CHECKPOINT, CheckpointError, "does not fit this network", "Delete it to train from the start."):
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            train_step.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["rng"])
         epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
         seen, kept = state["seen"], state.get("shards", 1)  # there were none in earlier checkpoints
         chunk = state.get("chunk")  # the order stays, also on a machine with other memory; there was none before there were chunks

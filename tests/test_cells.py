@@ -108,8 +108,15 @@ def test_damage_is_named(tmp_path: Path, make_cells: Callable[..., CellDataset])
         CellDataset(folder).verify()
     (folder / CROPS).write_bytes(crops)
     header = json.loads((folder / HEADER).read_text())
-    (folder / HEADER).write_text(json.dumps({**header, "channels": header["channels"][:1]}))
-    with pytest.raises(DatasetError, match="1 channels"):
+    (folder / HEADER).write_text(json.dumps({**header, "um_per_px": 5.0}))
+    with pytest.raises(DatasetError, match=f"{HEADER} was changed after it was written"):
+        CellDataset(folder)
+    del header["header_sha256"]  # as before there was one
+    (folder / HEADER).write_text(json.dumps(header))
+    assert CellDataset(folder).um_per_px == header["um_per_px"]
+    more = {**header, "channels": [*header["channels"], {"name": "third", "role": "structural"}]}
+    (folder / HEADER).write_text(json.dumps(more))
+    with pytest.raises(DatasetError, match="3 channels"):
         CellDataset(folder)
     (folder / TABLE).unlink()
     with pytest.raises(DatasetError, match=f"{TABLE} is missing"):

@@ -11,15 +11,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import pandas as pd
-import torch
 
 TESTS = Path(__file__).resolve().parent.parent
 for _folder in (TESTS, TESTS / "data", TESTS / "imaging"):  # good files come from the tests' own makers
@@ -38,11 +36,11 @@ def digest(value: Any) -> str:
 
 def _feed(value: Any, out: Any) -> None:
     out.update(type(value).__name__.encode() + b"\0")
-    if isinstance(value, torch.Tensor):
+    if _is(value, "torch"):
         _feed(value.detach().cpu().numpy(), out)
     elif isinstance(value, np.ndarray) and value.dtype != object:
         out.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, anndata.AnnData):
+    elif _is(value, "anndata"):
         _feed([np.asarray(value.X), value.obs, list(value.var_names), dict(value.uns)], out)
     elif isinstance(value, pd.DataFrame):
         _feed([[str(c) for c in value.columns], [value[c].astype(object).tolist() for c in value.columns], value.index.tolist()], out)
@@ -61,6 +59,11 @@ def _feed(value: Any, out: Any) -> None:
         out.update(repr(value).encode())
 
 
+def _is(value: Any, library: str) -> bool:
+    """Tell whether a value is a tensor or an AnnData without importing what takes seconds."""
+    return type(value).__module__.split(".")[0] == library and type(value).__name__ in ("Tensor", "Parameter", "AnnData")
+
+
 def exact(good: Any, found: Any, path: Path) -> str:
     """The format carries check sums, or a hash is kept: any other value is wrong."""
     return "another value, though the file could have told"
@@ -68,7 +71,7 @@ def exact(good: Any, found: Any, path: Path) -> str:
 
 def alike(good: Any, found: Any, path: Path) -> str:
     """No check sum: shape, type and finiteness must be those of the good value; which numbers they are cannot be told."""
-    if isinstance(good, torch.Tensor):
+    if _is(good, "torch"):
         good, found = good.numpy(), found.numpy()
     if isinstance(good, np.ndarray):
         if not isinstance(found, np.ndarray) or found.shape != good.shape:
@@ -105,6 +108,8 @@ class Reader:
         Another part of the message that names the file, where it is one of many of a folder.
     command : callable or None
         Arguments of the command line that reads the file, told the folder.
+    costly : bool
+        Takes seconds: only where the whole suite runs.
     """
 
     name: str
@@ -114,10 +119,11 @@ class Reader:
     text: bool = False
     named: str = ""
     command: Callable[[Path], list[str]] | None = None
+    costly: bool = False
 
 
-def of(part: str) -> dict[str, Reader]:
-    """Return the readers of one part by name; only what these need is imported."""
+def of(parts: Iterable[str]) -> dict[str, Reader]:
+    """Return the readers of some parts by name; only what these need is imported."""
     import importlib
 
-    return {reader.name: reader for reader in importlib.import_module(f"readers_{part}").READERS}
+    return {reader.name: reader for part in parts for reader in importlib.import_module(f"readers_{part}").READERS}

@@ -30,7 +30,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 10.0  # for one file
-LONGEST = 60.0  # until a worker is ended: the first of a reader makes its good files, and the worker imports, too
+LONGEST = 60.0  # until a worker is ended: the first of a reader makes its good files, too
 MEMORY = 2 << 30
 PARTS = ("images", "tables", "cells", "weights", "results")  # of the readers: readers_<part>.py
 _RIGHT = ("refused", "same", "another, allowed")
@@ -52,20 +52,20 @@ class Outcome:
 
 
 class Worker:
-    """A process that reads damaged files of one part of the readers, see `PARTS`; begun again where it was ended."""
+    """A process that reads damaged files of some parts of the readers, see `PARTS`; begun again where it was ended."""
 
-    def __init__(self, part: str, scratch: Path) -> None:
-        self.part, self.scratch = part, scratch
+    def __init__(self, parts: Sequence[str], scratch: Path) -> None:
+        self.parts, self.scratch = parts, scratch
         self.process: subprocess.Popen[str] | None = None
 
     def _start(self) -> subprocess.Popen[str]:
         # MALLOC_ARENA_MAX: each thread's arena takes 64 MB of address space, which counts as memory here
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PCI_FAULTS_SCRATCH": str(self.scratch)}
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent.parent), environment.get("PYTHONPATH", "")])
-        command = [sys.executable, str(HERE / "reading.py"), "--worker", self.part]
+        command = [sys.executable, str(HERE / "reading.py"), "--worker", *self.parts]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.scratch)
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         """Return the answer, ``{"gone": status}`` if the worker ended, or None if it took too long."""
         self.process = self.process or self._start()
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -74,7 +74,7 @@ class Worker:
         begun = _seconds_of(self.process.pid)
         while not select.select([self.process.stdout], [], [], 1.0)[0]:
             # its own time, not the clock's: on a busy machine a good reader waits for minutes
-            if _seconds_of(self.process.pid) - begun > LONGEST:
+            if _seconds_of(self.process.pid) - begun > seconds:
                 self.end()
                 return None
         line = self.process.stdout.readline()
@@ -84,15 +84,15 @@ class Worker:
         self.process = None
         return {"gone": status}
 
-    def names(self) -> list[str]:
+    def names(self, costly: bool) -> list[str]:
         """Return the names of the readers."""
-        answer = self.ask({"list": True})
+        answer = self.ask({"list": True, "costly": costly}, 300.0)
         assert answer and "names" in answer, answer
         return list(answer["names"])
 
     def read(self, name: str, seed: int) -> Outcome:
         """Read a damaged file and return what became of it."""
-        answer = self.ask({"reader": name, "seed": seed})
+        answer = self.ask({"reader": name, "seed": seed}, LONGEST)
         if answer is None:
             return Outcome(name, seed, "?", "hang")
         return Outcome(name, seed, "?", f"crash (status {answer['gone']})") if "gone" in answer else Outcome(name, seed, **answer)
@@ -115,10 +115,10 @@ def _seconds_of(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def working(parts: Sequence[str]) -> Iterator[list[Worker]]:
-    """Give a worker for each part; at the end they are gone, with all that they wrote."""
+def working(groups: Sequence[Sequence[str]]) -> Iterator[list[Worker]]:
+    """Give a worker for each group of parts; at the end they are gone, with all that they wrote."""
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
-        workers = [Worker(part, Path(scratch)) for part in parts]
+        workers = [Worker(parts, Path(scratch)) for parts in groups]
         try:
             yield workers
         finally:
@@ -126,13 +126,13 @@ def working(parts: Sequence[str]) -> Iterator[list[Worker]]:
                 worker.end()
 
 
-def read_all(parts: Sequence[str], repetitions: int, names: Sequence[str] = (), first: int = 0) -> Report:
-    """Read `repetitions` damaged files of every reader of these parts, or of those named, one worker beside another."""
+def read_all(groups: Sequence[Sequence[str]], repetitions: int, names: Sequence[str] = (), costly: bool = True) -> Report:
+    """Read `repetitions` damaged files of every reader of these parts, or of those named; each group has a worker of its own."""
     report = Report()
 
     def part_of(worker: Worker) -> None:
-        for name in worker.names():
-            for seed in range(first, first + repetitions) if not names or name in names else ():
+        for name in worker.names(costly):
+            for seed in range(repetitions) if not names or name in names else ():
                 outcome = worker.read(name, seed)
                 report.outcomes.append(outcome)
                 if log is not None:
@@ -141,7 +141,7 @@ def read_all(parts: Sequence[str], repetitions: int, names: Sequence[str] = (), 
         worker.end()
 
     log = open(os.environ["FAULTS_LOG"], "a", encoding="utf-8") if "FAULTS_LOG" in os.environ else None  # noqa: SIM115
-    with working(parts) as workers, ThreadPoolExecutor(2) as threads:
+    with working(groups) as workers, ThreadPoolExecutor(2) as threads:
         list(threads.map(part_of, workers))
     return report
 
@@ -178,11 +178,11 @@ class Report:
 class _Bench:
     """The good files of each reader and the reading of damaged copies of them."""
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, parts: Sequence[str]) -> None:
         sys.path.insert(0, str(HERE))
         import readers
 
-        self.readers = readers.of(part)
+        self.readers = readers.of(parts)
         self.digest = readers.digest
         self.scratch = Path(tempfile.mkdtemp(prefix="reading-", dir=os.environ.get("PCI_FAULTS_SCRATCH")))
         self.good: dict[str, tuple[Path, list[Path], Any, str]] = {}
@@ -251,15 +251,15 @@ def _place(error: BaseException) -> str:
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "the test's own reader"
 
 
-def _work(part: str) -> None:
+def _work(parts: Sequence[str]) -> None:
     talk = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what readers print is not for the parent
     os.dup2(1, 2)
-    bench = _Bench(part)
+    bench = _Bench(parts)
     for line in sys.stdin:
         request = json.loads(line)
         if "list" in request:
-            answer: dict[str, Any] = {"names": list(bench.readers)}
+            answer: dict[str, Any] = {"names": [n for n, r in bench.readers.items() if request["costly"] or not r.costly]}
         else:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 answer = bench.read(request["reader"], request["seed"])
@@ -271,7 +271,7 @@ def _again(name: str, seed: int) -> None:
     sys.path.insert(0, str(HERE))
     import readers
 
-    bench = _Bench(next(part for part in PARTS if name in readers.of(part)))
+    bench = _Bench(next([part] for part in PARTS if name in readers.of([part])))
     print(bench.read(name, seed))
     try:
         print(bench.readers[name].read(bench.scratch / "work"))
@@ -281,13 +281,13 @@ def _again(name: str, seed: int) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
-        _work(sys.argv[2])
+        _work(sys.argv[2:])
     elif len(sys.argv) == 3 and sys.argv[2].isdigit():
         _again(sys.argv[1], int(sys.argv[2]))
     else:
         asked = [a for a in sys.argv[1:] if a in PARTS]
         names = [a for a in sys.argv[1:] if a not in PARTS]
-        print(read_all(asked or PARTS, int(os.environ.get("REPETITIONS", "150")), names).table())
+        print(read_all([[part] for part in asked or PARTS], int(os.environ.get("REPETITIONS", "150")), names).table())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""Damaged files of every kind that the package reads: refused by name, or read right; never a library's traceback, a hang or a crash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reading import PARTS, read_all
+
+FEW, MANY = 2, 150  # damaged files of each of some sixty readers
+AT_THE_COMMAND_LINE = {"recipe": "own.toml", "safetensors": "w.safetensors", "keras hdf5": "w.h5"}
+
+
+@pytest.mark.slow
+def test_damaged_files_are_refused_or_read_right(thorough: bool) -> None:
+    report = read_all([[part] for part in PARTS], MANY) if thorough else read_all([PARTS], FEW, costly=False)
+    print(report.table())  # with -s: what was tried
+    assert not report.faults, report.table()
+    assert len(report.outcomes) >= (9000 if thorough else 150)
+    refused = sum(o.what == "refused" for o in report.outcomes)
+    assert refused > len(report.outcomes) / 3  # or the files were not damaged enough to test anything
+
+
+@pytest.mark.slow
+def test_the_watch_sees_what_it_is_there_for(tmp_path: Path) -> None:
+    """A reader that hangs, crashes, takes memory or lets a library's error through is told as a fault."""
+    (tmp_path / "readers_bad.py").write_text(BAD)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    script = "import reading; reading.LONGEST = 2; print(reading.read_all([['bad']], 1).table())"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=500)
+    assert ran.returncode == 0, ran.stderr
+    for fault in ("bad: hang", "bad: crash (status -11)", "bad: memory", "bad: KeyError", "bad: unnamed", "bad: wrong"):
+        assert fault.replace("bad:", "") in ran.stdout, ran.stdout
+
+
+BAD = """
+import ctypes, time
+from readers import Reader, exact
+from pci_core.errors import ImageError
+
+def make(folder):
+    (folder / "f").write_bytes(b"good file")
+    return [folder / "f"]
+
+def of(what):
+    def read(folder):
+        if (folder / "f").read_bytes() == b"good file":
+            return 1
+        if what == "hang":
+            while True:
+                pass
+        if what == "crash":
+            ctypes.string_at(0)
+        if what == "memory":
+            bytearray(3 << 30)
+        if what == "library":
+            {}["x"]
+        if what == "unnamed":
+            raise ImageError("something is wrong")
+        return 2
+    return read
+
+READERS = [Reader(what, make, of(what), exact) for what in ("hang", "crash", "memory", "library", "unnamed", "wrong")]
+"""
