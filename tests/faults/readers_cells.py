@@ -59,7 +59,9 @@ def _cells(folder: Path) -> Any:
 
 
 def _features(folder: Path) -> Any:
-    return _run(folder).features("pixels")["pixels"]
+    found = _run(folder).features("pixels")["pixels"]
+    facts = {k: v for k, v in found.uns["pci"].items() if "second" not in k}  # made again, they take another time
+    return [np.asarray(found.X), found.obs, list(found.var_names), facts]
 
 
 def _trained(folder: Path) -> Any:
