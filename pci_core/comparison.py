@@ -223,4 +223,5 @@ def best_first(scores: pd.DataFrame, way: str) -> list[str]:
     """Order feature sets by their kNN accuracy with `way` left out, the others behind."""
     best = scores[scores["left_out"] == way].sort_values("classifier", key=lambda c: c != "knn", kind="stable").drop_duplicates("features")
     ranked = best.sort_values("accuracy", ascending=False)["features"].tolist()
-    return ranked + [n for n in dict.fromkeys(scores["features"]) if n not in ranked]
+    out: list[str] = ranked + [n for n in dict.fromkeys(scores["features"]) if n not in ranked]
+    return out

@@ -94,16 +94,18 @@ class World:
     def _join(cls, rank: int, size: int, local: int) -> World:
         import torch
         import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
 
         if torch.cuda.is_available() and local < torch.cuda.device_count():
             torch.cuda.set_device(local)
         try:
             # one connection for the main thread, one for the heartbeat: a connection serves one question at a time
-            store, beats = (next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=MEETING))))[0] for _ in range(2))
-            world = cls(rank, size, local, (dist.PrefixStore("pci", store), dist.PrefixStore("pci", beats)))
+            store, beats = (next(iter(rendezvous("env://", timeout=timedelta(seconds=MEETING))))[0] for _ in range(2))
+            world = cls(rank, size, local, (PrefixStore("pci", store), PrefixStore("pci", beats)))
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
             dist.init_process_group(
-                backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=timedelta(seconds=COLLECTIVE)
+                backend, store=PrefixStore("group", store), rank=rank, world_size=size, timeout=timedelta(seconds=COLLECTIVE)
             )
         except (RuntimeError, ValueError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"

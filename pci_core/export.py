@@ -13,6 +13,7 @@ from pci_core.checkpoint import WEIGHTS
 from pci_core.features import check_channels, extract, read_features
 from pci_core.model import LAYERS
 from pci_core.run import Run
+from pci_core.weights import SUFFIX
 
 
 def export(run: Run, out: str | os.PathLike[str], kind: str = "pci", score: Run | None = None, command: str = "") -> dict[str, Any]:
@@ -89,7 +90,7 @@ def cards_page() -> str:
         "then with its whole image left out, each with a 95 % bootstrap interval over images. Each entry says whether its cells are",
         "simulated.",
     ]
-    for path in sorted(pretrained.folder().glob(f"*{pretrained.SUFFIX}")):
+    for path in sorted(pretrained.folder().glob(f"*{SUFFIX}")):
         _, card = pretrained.load_encoder(path)
         lines += ["", *_card_lines(path, card)]
     return "\n".join(lines) + "\n"

@@ -173,7 +173,8 @@ class Decoder(nn.Module):
         """Map (N, inputs, H / 4, W / 4) to (N, outputs, H, W)."""
         for i, conv in enumerate(self.convs):
             x = F.relu(upsample_conv(x, conv.weight, conv.bias) if i in UPSAMPLE_BEFORE else conv(x))  # type: ignore[arg-type]
-        return self.out(x)
+        out: Tensor = self.out(x)
+        return out
 
 
 def upsample_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -244,7 +245,8 @@ class PairedCellInpainting(nn.Module):
         Tensor
             (N, n_protein, H, W), linear.
         """
-        return self.decoder(torch.cat([self.source(source), self.target(target_markers)], 1))
+        out: Tensor = self.decoder(torch.cat([self.source(source), self.target(target_markers)], 1))
+        return out
 
     def loss(self, source: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of the painted protein, per cell: (N,) (the paper's equation for L).
@@ -253,7 +255,8 @@ class PairedCellInpainting(nn.Module):
         """
         p = self.architecture["n_protein"]
         painted = self(source, target[:, p:])
-        return (painted.float() - target[:, :p].float()).square().mean((1, 2, 3))
+        out: Tensor = (painted.float() - target[:, :p].float()).square().mean((1, 2, 3))
+        return out
 
 
 class Autoencoder(nn.Module):
@@ -270,11 +273,13 @@ class Autoencoder(nn.Module):
 
     def forward(self, source: Tensor) -> Tensor:
         """Rebuild (N, C, H, W) from itself."""
-        return self.decoder(self.source(source))
+        out: Tensor = self.decoder(self.source(source))
+        return out
 
     def loss(self, source: Tensor, target: Tensor) -> Tensor:
         """Mean squared error of the rebuilt source cell, per cell: (N,). The target is not used."""
-        return (self(source).float() - source.float()).square().mean((1, 2, 3))
+        out: Tensor = (self(source).float() - source.float()).square().mean((1, 2, 3))
+        return out
 
 
 Model = PairedCellInpainting | Autoencoder

@@ -62,7 +62,8 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         scale = self.weight.double() * torch.rsqrt(var + self.eps)
         shape = (1, -1, 1, 1)
         y = (wide - mean.float().view(shape)) * scale.float().view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+        out: Tensor = y.to(x.dtype)
+        return out
 
 
 class _LossOf(nn.Module):

@@ -39,6 +39,7 @@ from pci_core.reading import refusing
 from pci_core.recipe import Recipe
 from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
+from pci_core.stopping import Stopping
 from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
@@ -97,7 +98,7 @@ def train(
     quiet : bool
         No progress bar and no printed lines.
     checkpoint_seconds : float
-        A checkpoint is written when this long has passed since the last one, and at the end.
+        A checkpoint is written when this long has passed since the last one, at Ctrl-C, and at the end.
     start : dict of str to Tensor, optional
         State of a source cell encoder to start from, of the same width and channels; the rest starts at random.
     shards : int, optional
@@ -118,6 +119,8 @@ def train(
         A batch does not fit into memory; said before anything is written but the folder.
     DistributedError
         Processes have other code, data or settings; one is gone; there are fewer shards than processes.
+    KeyboardInterrupt
+        Ctrl-C: after the batch that was begun, with a checkpoint (several processes: at once, with the last one).
     """
     # --- what is trained, on what, with what
     world = distributed.world()
@@ -229,46 +232,64 @@ def train(
     begun = saved = time.perf_counter()
     done = 0
 
+    def stop() -> None:
+        save(total)
+        bar.close()
+        now = f"epoch {epoch + 1} of {spec.epochs}, {seen:,} of {sampler.cells:,} pairs"
+        if not quiet:
+            print(f"Stopped in {now}. {out / CHECKPOINT} is kept: the same training goes on from there.", flush=True)
+        raise KeyboardInterrupt
+
     # --- train
-    while epoch < spec.epochs:
-        model.train()
-        for batch, raw, pairs in feed.batches(epoch, step, last=epoch + 1 == spec.epochs):
-            total += train_step(raw, batch.flips, pairs)
-            seen += pairs
-            step += 1
-            done += pairs
-            bar.update(pairs)
-            talk = step % TALK == 0
-            if world.size > 1 and not talk:
-                continue
-            whole, due = _over_all(world, total, time.perf_counter() - saved > checkpoint_seconds and step < sampler.steps)
-            if talk and not quiet:
-                elapsed = time.perf_counter() - begun
-                bar.set_postfix_str(f"epoch {epoch + 1}/{spec.epochs}, loss {whole.item() / seen:.5f}, waited {feed.waited / elapsed:.1%}")
-                if slow := feed.slow(elapsed, done // spec.batch_size):
-                    bar.write(slow)
-            if due:
-                save(whole)
+    with Stopping("stopping after this batch; Ctrl-C again stops at once", active=world.size == 1) as stopping:
+        while epoch < spec.epochs:
+            model.train()
+            for batch, raw, pairs in feed.batches(epoch, step, last=epoch + 1 == spec.epochs):
+                total += train_step(raw, batch.flips, pairs)
+                seen += pairs
+                step += 1
+                done += pairs
+                bar.update(pairs)
+                talk = step % TALK == 0
+                if stopping.asked and step < sampler.steps:
+                    stop()
+                if world.size > 1 and not talk:
+                    continue
+                whole, due = _over_all(world, total, time.perf_counter() - saved > checkpoint_seconds and step < sampler.steps)
+                if talk and not quiet:
+                    elapsed = time.perf_counter() - begun
+                    bar.set_postfix_str(
+                        f"epoch {epoch + 1}/{spec.epochs}, loss {whole.item() / seen:.5f}, waited {feed.waited / elapsed:.1%}"
+                    )
+                    if slow := feed.slow(elapsed, done // spec.batch_size):
+                        bar.write(slow)
+                if due:
+                    save(whole)
+                    saved = time.perf_counter()
+            epoch, step = epoch + 1, 0
+            if sampler is not next_sampler:
+                sampler = next_sampler
+                feed = feed.of(sampler)
+            row = {
+                "epoch": epoch,
+                "train_loss": _over_all(world, total)[0].item() / seen,
+                "held_out_loss": _held_out_loss(train_step, held_feed, held, world, memory.held_out_size(spec.batch_size)),
+            }
+            row |= {
+                "pairs_per_second": done / (time.perf_counter() - begun),
+                "data_wait_share": feed.waited / (time.perf_counter() - begun),
+            }
+            losses.append(row)
+            total.zero_()
+            seen = 0
+            if board:
+                board.add(row)
+                write_losses(out / LOSSES, losses)
+            if time.perf_counter() - saved > checkpoint_seconds or epoch == spec.epochs:
+                save(total)
                 saved = time.perf_counter()
-        epoch, step = epoch + 1, 0
-        if sampler is not next_sampler:
-            sampler = next_sampler
-            feed = feed.of(sampler)
-        row = {
-            "epoch": epoch,
-            "train_loss": _over_all(world, total)[0].item() / seen,
-            "held_out_loss": _held_out_loss(train_step, held_feed, held, world, memory.held_out_size(spec.batch_size)),
-        }
-        row |= {"pairs_per_second": done / (time.perf_counter() - begun), "data_wait_share": feed.waited / (time.perf_counter() - begun)}
-        losses.append(row)
-        total.zero_()
-        seen = 0
-        if board:
-            board.add(row)
-            write_losses(out / LOSSES, losses)
-        if time.perf_counter() - saved > checkpoint_seconds or epoch == spec.epochs:
-            save(total)
-            saved = time.perf_counter()
+            if stopping.asked and epoch < spec.epochs:
+                stop()
 
     # --- save what is kept
     bar.close()
@@ -301,6 +322,8 @@ def train(
             save_safetensors({k: v.cpu() for k, v in model.state_dict().items()}, out / WEIGHTS, card)
 
     world.first(keep)
+    if stopping.asked:  # during the last batches: the network is whole, but nothing more is wanted
+        raise KeyboardInterrupt
     if world.size > 1:
         model = plain(model)
     return Trained(model.eval(), losses, seconds + spent, done / spent if done else 0.0, feed.waited)

@@ -50,13 +50,15 @@ class Agreement:
 
 def overlap_by_protein(pairs: Pairs, k: int) -> np.ndarray:
     """Return the share of each protein's k nearest proteins that two maps have in common: (proteins,)."""
-    return np.mean([_shared(*(neighbours(np.asarray(m, np.float32), k) for m in pair)) for pair in pairs], axis=0)
+    out: np.ndarray = np.mean([_shared(*(neighbours(np.asarray(m, np.float32), k) for m in pair)) for pair in pairs], axis=0)
+    return out
 
 
 def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     mask = np.zeros((len(one), len(one)), bool)
     np.put_along_axis(mask, other, True, axis=1)
-    return np.take_along_axis(mask, one, axis=1).mean(axis=1)
+    out: np.ndarray = np.take_along_axis(mask, one, axis=1).mean(axis=1)
+    return out
 
 
 def neighbourhood_overlap(

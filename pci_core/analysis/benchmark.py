@@ -20,10 +20,11 @@ import pci_core
 from pci_core.analysis.crossval import FOLDS, make_folds, unlearnable
 from pci_core.analysis.join import FeatureSet, join
 from pci_core.analysis.knn import constant_features
+from pci_core.analysis.paper import PAPER_K
 from pci_core.analysis.prepared import Predicted, Prepared, Ways, is_supervised
 from pci_core.analysis.result import RECALLS, SCORES, Benchmark
 from pci_core.analysis.scores import balanced_accuracy, confusion_matrix, recalls
-from pci_core.analysis.selection import PAPER_K, Omitted, has_one_term, independent_groups, label_text, require, select, shared
+from pci_core.analysis.selection import Omitted, has_one_term, independent_groups, label_text, require, select, shared
 from pci_core.errors import CellTableError, UnknownNameError, unknown_name
 
 CLASSIFIERS = ("knn", "logistic", "forest")

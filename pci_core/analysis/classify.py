@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from pci_core.analysis.knn import neighbours, standardise, vote
-from pci_core.analysis.paper import PAPER_TABLE_1, by_layer
+from pci_core.analysis.paper import PAPER_K, PAPER_TABLE_1, by_layer
 from pci_core.analysis.result import save_table
 from pci_core.analysis.scores import Score, balanced_accuracy
-from pci_core.analysis.selection import PAPER_K, has_one_term, independent_groups, label_text, require, scorable
+from pci_core.analysis.selection import has_one_term, independent_groups, label_text, require, scorable
 from pci_core.errors import CellTableError
 
 __all__ = [

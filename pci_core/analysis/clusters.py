@@ -188,7 +188,8 @@ class Clustering:
     @property
     def labels(self) -> np.ndarray:
         """Cluster of each protein, 1, 2, ... along the dendrogram; 0 = in none; (proteins,) int."""
-        return self.proteins.obs["cluster"].to_numpy()
+        out: np.ndarray = self.proteins.obs["cluster"].to_numpy()
+        return out
 
     @property
     def count(self) -> int:

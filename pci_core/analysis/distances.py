@@ -177,7 +177,8 @@ class _Proteins:
 
     def image(self, protein: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw an image of each protein."""
-        return self._rows[self._first[protein] + rng.integers(0, self._size[protein])]
+        out: np.ndarray = self._rows[self._first[protein] + rng.integers(0, self._size[protein])]
+        return out
 
 
 def _constrained(images: pd.DataFrame, same_term: bool, same_line: bool, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -275,7 +276,8 @@ def score_pairs(pairs: pd.DataFrame, distance: np.ndarray, images: pd.DataFrame,
     def sums(at: np.ndarray, power: int) -> np.ndarray:
         values = (distance[at] - zero) ** power
         matrix = sparse.coo_array((values, (a[at], b[at])), shape=(len(names), len(names))).tocsr()
-        return np.einsum("ij,ij->i", (matrix.T @ weights.T).T, weights)
+        out: np.ndarray = np.einsum("ij,ij->i", (matrix.T @ weights.T).T, weights)
+        return out
 
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw without a pair is NaN and not counted
         mean_same = zero + sums(same, 1) / sums(same, 0)

@@ -39,7 +39,8 @@ def standardise(x: np.ndarray, reference: np.ndarray | None = None) -> np.ndarra
     std = np.where(constant, 1.0, seen.std(0, dtype=np.float64))
     out = ((x - mean) / std).astype(np.float32)
     out[:, constant] = 0.0
-    return out
+    result: np.ndarray = out
+    return result
 
 
 def neighbours(x: np.ndarray, k: int, leave_out: np.ndarray | None = None) -> np.ndarray:

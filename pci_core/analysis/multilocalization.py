@@ -157,7 +157,8 @@ def known_fraction(obs: pd.DataFrame, first: str, second: str) -> np.ndarray:
     columns = {str(c).casefold(): c for c in obs.columns}
     given = columns.get(f"fraction_{second.strip()}".casefold())
     if given is not None:
-        return pd.to_numeric(obs[given], errors="coerce").to_numpy(np.float64)
+        result: np.ndarray = pd.to_numeric(obs[given], errors="coerce").to_numpy(np.float64)
+        return result
     out = np.full(len(obs), np.nan)
     if "sim_fraction" not in obs or "sim_location" not in obs:
         return out

@@ -62,7 +62,8 @@ class Space:
         out = np.zeros(len(self))  # by place: the highest gap between the two is where they join
         out[at + 1 :] = np.maximum.accumulate(self.gaps[at:])
         out[:at] = np.maximum.accumulate(self.gaps[:at][::-1])[::-1]
-        return out[self.tree.place()]
+        result: np.ndarray = out[self.tree.place()]
+        return result
 
     def between(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the heights at which some proteins join each other: (rows, rows) float64."""
@@ -70,7 +71,8 @@ class Space:
 
     def distances(self, row: int, metric: str) -> np.ndarray:
         """Return the feature distance of each protein to one: (proteins,) float64."""
-        return cdist(self.values[row : row + 1], self.values, metric)[0]
+        out: np.ndarray = cdist(self.values[row : row + 1], self.values, metric)[0]
+        return out
 
     def keys(self, row: int, method: str) -> tuple[np.ndarray, np.ndarray]:
         """Return what proteins are ordered by, seen from one: height or 0, then feature distance; each (proteins,)."""
@@ -278,7 +280,8 @@ def read_genes(text: str) -> list[str]:
     columns = [c for c in ("Gene name", "gene", "protein", "Gene") if c in table]
     if not columns:
         raise CellTableError(f"{text} has no column 'Gene name', 'gene' or 'protein' (it has: {', '.join(table)}).")
-    return table[columns[0]].dropna().tolist()
+    out: list[str] = table[columns[0]].dropna().tolist()
+    return out
 
 
 def links(names: Sequence[str], ensembl: Sequence[str] | None, organism: str) -> list[str]:

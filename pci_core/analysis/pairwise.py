@@ -35,7 +35,8 @@ def condensed_distances(x: np.ndarray, metric: str) -> np.ndarray:
     """
     n = len(x)
     if n <= _FEW:
-        return pdist(x, metric)
+        result: np.ndarray = pdist(x, metric)
+        return result
     if metric != "euclidean":  # half the squared distance of rows brought to one length
         x = x - x.mean(1, keepdims=True) if metric == "correlation" else x
         x = x / np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]

@@ -84,4 +84,5 @@ def _values(name: str, values: Any, used: np.ndarray, names: Sequence[str]) -> n
             f"feature set '{name}' holds NaN or infinite values: {len(bad)} features, e.g. {told}, of {int((~finite.all(1)).sum())} cells. "
             "Leave out those columns or cells first."
         )
-    return x
+    out: np.ndarray = x
+    return out

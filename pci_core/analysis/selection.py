@@ -19,7 +19,8 @@ def label_text(labels: pd.Series) -> pd.Series:
 def has_one_term(labels: pd.Series) -> np.ndarray:
     """Tell where a label is one term, neither empty nor several joined by ``;``: (cells,) bool."""
     text = label_text(labels)
-    return ((text != "") & ~text.str.contains(";", regex=False)).to_numpy()
+    out: np.ndarray = ((text != "") & ~text.str.contains(";", regex=False)).to_numpy()
+    return out
 
 
 def require(obs: pd.DataFrame, *columns: str) -> None:
@@ -54,7 +55,8 @@ def scorable(obs: pd.DataFrame, label: str, k: int = PAPER_K) -> np.ndarray:
     if independent_groups(obs[good], label) == "image":
         images = obs[good].groupby(label, observed=True)["image"].nunique()
         good &= text.isin(images.index[images > 1]).to_numpy()
-    return good
+    out: np.ndarray = good
+    return out
 
 
 def shared(obs: pd.DataFrame, *columns: str) -> np.ndarray:

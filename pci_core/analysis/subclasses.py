@@ -53,7 +53,8 @@ class Subclasses:
     @property
     def labels(self) -> np.ndarray:
         """Cluster of each row, from 1 along the dendrogram; 0 = in none."""
-        return self.rows.obs["cluster"].to_numpy()
+        out: np.ndarray = self.rows.obs["cluster"].to_numpy()
+        return out
 
     def members(self) -> dict[str, list[str]]:
         """Return the proteins of each cluster, by its number as text; a protein whose rows lie in two is in both."""
@@ -119,7 +120,8 @@ def members(cells: anndata.AnnData, terms: Sequence[str], column: str = "locatio
             f"subclasses need at least two proteins of the class; of {', '.join(terms)} alone there is {len(chosen)} "
             f"({', '.join(chosen)}). Take another location, or cells with more of its proteins."
         )
-    return cells.obs["protein"].astype(str).isin(chosen).to_numpy()
+    out: np.ndarray = cells.obs["protein"].astype(str).isin(chosen).to_numpy()
+    return out
 
 
 def levels(cells: anndata.AnnData) -> list[str]:

@@ -68,11 +68,13 @@ class Classifier(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) in [0, 1] to the ReLU output of the last hidden layer, (N, 256)."""
         x = F.pixel_unshuffle(F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2)), 2)
-        return self.hidden(self.convolutions(x).float().mean((2, 3)))
+        out: Tensor = self.hidden(self.convolutions(x).float().mean((2, 3)))
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) in [0, 1] to (N, classes), before softmax."""
-        return self.out(self.features(x))
+        out: Tensor = self.out(self.features(x))
+        return out
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,8 @@ def _plane(reader: ZipReader, members: dict[str, str], path: str, recipe: Recipe
         return plane
     # Halving by the mean of 2x2 px is what bilinear scaling without smoothing does, as in the authors' code.
     step = size // small
-    return plane.reshape(small, step, small, step).mean((1, 3), dtype=np.float64).astype(np.float32)
+    out: np.ndarray = plane.reshape(small, step, small, step).mean((1, 3), dtype=np.float64).astype(np.float32)
+    return out
 
 
 def _table(subset: str, image: str, cells: list[str]) -> pd.DataFrame:

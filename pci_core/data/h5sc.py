@@ -232,10 +232,12 @@ def _column(item: Any, n: int, path: Path) -> np.ndarray:
             codes, words = _column(item["codes"], n, path), _column(item["categories"], n, path)
             if len(codes) and (codes.max() >= len(words) or codes.min() < -1):
                 raise CellTableError(f"{path}: column {item.name} names categories that it does not have. {_REPAIR}")
-            return np.append(words.astype(object), "")[codes]
+            out: np.ndarray = np.append(words.astype(object), "")[codes]
+            return out
         if {"values", "mask"} <= set(item):
             values = pd.Series(_column(item["values"], n, path))
-            return values.mask(_column(item["mask"], n, path).astype(bool)).to_numpy()
+            out = values.mask(_column(item["mask"], n, path).astype(bool)).to_numpy()
+            return out
         raise CellTableError(f"{path}: {item.name} is no column of a kind that can be read. Take it out of obs.")
     if item.size > max(n, _ROWS):
         raise CellTableError(f"{path}: {item.name} has {item.size:,} entries for {n:,} cells. Take it out of obs.")

@@ -201,7 +201,8 @@ class _Run:
         tries, reason, gave_up = 0, "", ""
         silent: set[str] = set()
         target = self.plan.folder / row["file"]
-        for addresses in (lambda: variants(row["url"], self.plan.release), lambda: self._newer(row)):
+        sources: tuple[Callable[[], Iterable[str]], ...] = (lambda: variants(row["url"], self.plan.release), lambda: self._newer(row))
+        for addresses in sources:
             for url in addresses():
                 host = urlsplit(url).netloc
                 if url in tried or host in silent:

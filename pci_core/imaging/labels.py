@@ -81,7 +81,7 @@ def _numpy(path: Path, header: bool = False) -> np.ndarray:
     remedy = "Cellpose's _seg.npy is a pickle, which is not opened: save its masks as PNG or TIFF instead."
     with refusing(path, ImageError, "cannot be read as a plain array of labels", remedy):
         # mapped, so that a header that lies of the size is told by the size of the file
-        mapped = np.load(path, allow_pickle=False, mmap_mode="r")
+        mapped: np.ndarray = np.load(path, allow_pickle=False, mmap_mode="r")
         return mapped if header else np.array(mapped)
 
 

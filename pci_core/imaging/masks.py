@@ -164,7 +164,8 @@ def _cut(mask: np.ndarray, height: float, sigma: float) -> np.ndarray:
     """Cut touching objects apart where the distance to the background dips by `height` px."""
     padded = np.pad(mask, 1, mode="edge")  # the crop's edge is no background
     distance = ndi.gaussian_filter(ndi.distance_transform_edt(padded)[1:-1, 1:-1], sigma)
-    return watershed(-distance, connected(h_maxima(distance, height)), mask=mask)
+    out: np.ndarray = watershed(-distance, connected(h_maxima(distance, height)), mask=mask)
+    return out
 
 
 def _bright(channel: np.ndarray, radius: float, percentile: float, share: float) -> np.ndarray | None:
@@ -214,7 +215,8 @@ def _joined(pieces: np.ndarray, scale: float) -> np.ndarray | None:
     mask = np.isin(pieces, taken)
     reach = max(1, round(3 * scale))  # a vacuole at the edge is a dent in the light, not in the cell
     closed = ndi.binary_closing(np.pad(mask, reach, mode="edge"), disk(reach))[reach:-reach, reach:-reach]
-    return ndi.binary_fill_holes(mask | (closed & (pieces == 0)))
+    out: np.ndarray | None = ndi.binary_fill_holes(mask | (closed & (pieces == 0)))
+    return out
 
 
 def _central(labels: np.ndarray, reach: float) -> int:
@@ -237,4 +239,5 @@ def _alone(labels: np.ndarray) -> int:
 def _middle(shape: tuple[int, ...], radius: float) -> np.ndarray:
     """Return a disk in the middle; `radius` is a share of the shorter side."""
     rows, columns = np.indices(shape)
-    return np.hypot(rows - (shape[0] - 1) / 2, columns - (shape[1] - 1) / 2) <= radius * min(shape)
+    out: np.ndarray = np.hypot(rows - (shape[0] - 1) / 2, columns - (shape[1] - 1) / 2) <= radius * min(shape)
+    return out

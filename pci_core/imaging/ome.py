@@ -103,7 +103,8 @@ def _parse(text: str, where: Path, path: Path) -> Element:
         raise ImageError(f"{path}: the OME-XML of {where.name} cannot be read ({error}). {_REWRITE}") from error
     if _tag(root) != "OME":
         raise ImageError(f"{path}: the OME-XML of {where.name} begins with <{_tag(root)}>, not <OME>. {_REWRITE}")
-    return root
+    out: Element = root
+    return out
 
 
 def _tag(element: Element) -> str:

@@ -143,7 +143,8 @@ def _robust_mask(channel: np.ndarray, sigma: float, surroundings: float) -> np.n
     clipped = np.minimum(smooth, np.percentile(smooth, 95))  # else debris, brighter than any nucleus, pulls the threshold up
     if clipped.min() == clipped.max():
         return np.zeros(channel.shape, bool)
-    return (smooth > threshold_otsu(clipped)) & (smooth > ndi.gaussian_filter(log, surroundings, mode="nearest"))
+    out: np.ndarray = (smooth > threshold_otsu(clipped)) & (smooth > ndi.gaussian_filter(log, surroundings, mode="nearest"))
+    return out
 
 
 def fill_small_holes(mask: np.ndarray, below: int) -> np.ndarray:
@@ -153,7 +154,8 @@ def fill_small_holes(mask: np.ndarray, below: int) -> np.ndarray:
     holes, _ = ndi.label(~mask)
     sizes = np.bincount(holes.ravel())
     sizes[0] = below  # the mask itself
-    return mask | (sizes < below)[holes]
+    out: np.ndarray = mask | (sizes < below)[holes]
+    return out
 
 
 def tidy(labels: np.ndarray, min_area: int, clear_border: bool, renumber: bool = True) -> np.ndarray:

@@ -66,7 +66,8 @@ def segment_yeast(channel: np.ndarray, method: str = "yeast", *, sigma: float, m
     labels = find(channel, sigma, smallest)
     large = np.bincount(labels.ravel()) >= max(min_area, 1)
     large[0] = False
-    return np.where(large, np.cumsum(large), 0)[labels].astype(np.int32)
+    out: np.ndarray = np.where(large, np.cumsum(large), 0)[labels].astype(np.int32)
+    return out
 
 
 def _cytosol(channel: np.ndarray, sigma: float, smallest: float) -> np.ndarray:
@@ -140,14 +141,16 @@ def _outlined(flat: np.ndarray, sigma: float, smallest: float) -> np.ndarray:
     )
     cell[0] = False
     labels = _join_buds(np.where(cell[labels], labels, 0), contact=0.2, ratio=0.8)
-    return expand_labels(labels, sigma)  # from the inner edge of the outline to its middle
+    out: np.ndarray = expand_labels(labels, sigma)  # from the inner edge of the outline to its middle
+    return out
 
 
 def _log(channel: np.ndarray, floor: float, spread: float = 0.0) -> np.ndarray:
     low, quarter, high = np.percentile(channel, (1, 25, 99.5))
     if high <= low:
         low, high = float(channel.min()), float(channel.max())
-    return np.log(np.maximum(channel - low, 0) + max(floor * (high - low), spread * (quarter - low)))
+    out: np.ndarray = np.log(np.maximum(channel - low, 0) + max(floor * (high - low), spread * (quarter - low)))
+    return out
 
 
 def _foreground(log: np.ndarray, clip: float) -> np.ndarray:
@@ -158,7 +161,8 @@ def _foreground(log: np.ndarray, clip: float) -> np.ndarray:
     back = clipped[~mask]
     if clipped[mask].mean() - back.mean() < _CLEAR * back.std():
         return np.zeros(log.shape, bool)  # an empty field: the threshold cut its noise in two
-    return mask
+    out: np.ndarray = mask
+    return out
 
 
 def _usual_radius(mask: np.ndarray, smallest: float) -> float:
@@ -177,11 +181,13 @@ def _fill_round(mask: np.ndarray) -> np.ndarray:
     depth = ndi.maximum(ndi.distance_transform_edt(~mask), holes, np.arange(n + 1))
     fill = np.bincount(holes.ravel(), minlength=n + 1) <= _ROUND * np.pi * (depth + 0.5) ** 2
     fill[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1], [0]])] = False
-    return mask | fill[holes]
+    out: np.ndarray = mask | fill[holes]
+    return out
 
 
 def _open(mask: np.ndarray, radius: float) -> np.ndarray:
-    return ndi.binary_opening(mask, disk(max(1, round(radius / 8))))
+    out: np.ndarray = ndi.binary_opening(mask, disk(max(1, round(radius / 8))))
+    return out
 
 
 def _cut(mask: np.ndarray, radius: float) -> np.ndarray:
@@ -189,7 +195,8 @@ def _cut(mask: np.ndarray, radius: float) -> np.ndarray:
     step = 2 if radius >= 6 else 1  # every second pixel is enough for a smooth hill, in a quarter of the time
     seeds = np.zeros(mask.shape, np.int32)
     seeds[::step, ::step] = connected(h_maxima(distance[::step, ::step], _SEED_HEIGHT * radius))
-    return watershed(-distance, seeds, mask=mask).astype(np.int64)
+    out: np.ndarray = watershed(-distance, seeds, mask=mask).astype(np.int64)
+    return out
 
 
 def _walled_share(labels: np.ndarray, wall: np.ndarray) -> np.ndarray:
@@ -249,4 +256,5 @@ def _join_buds(
         if not {bud, mother} & used:
             used |= {bud, mother}
             target[bud] = mother
-    return target[labels]
+    out: np.ndarray = target[labels]
+    return out

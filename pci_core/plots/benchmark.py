@@ -36,7 +36,8 @@ _MARKS = {  # classifier: colour, marker
 
 def _error(rows: pd.DataFrame) -> np.ndarray:
     """(2, rows) lengths of the bars; 0 where there is no interval."""
-    return np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy(float).T - rows["accuracy"].to_numpy(float)))
+    out: np.ndarray = np.nan_to_num(np.abs(rows[["low", "high"]].to_numpy(float).T - rows["accuracy"].to_numpy(float)))
+    return out
 
 
 def _ways(left_out: pd.Series) -> dict[str, tuple[str, str, str]]:

@@ -106,7 +106,8 @@ def _densest(points: np.ndarray) -> np.ndarray:
     points = points[:: max(1, len(points) // 400)]  # some hundreds say enough
     near = ((points[:, None] - points[None]) ** 2).sum(axis=2)
     radius = np.median(near) * 0.1 + 1e-12
-    return points[(near < radius).sum(axis=1).argmax()]
+    out: np.ndarray = points[(near < radius).sum(axis=1).argmax()]
+    return out
 
 
 def _apart(spots: np.ndarray, least: np.ndarray, rounds: int = 60) -> np.ndarray:
@@ -118,4 +119,5 @@ def _apart(spots: np.ndarray, least: np.ndarray, rounds: int = 60) -> np.ndarray
         push = np.clip(1 - distance, 0, None) / distance * 0.5
         np.fill_diagonal(push, 0)
         spots = spots + (gap * push[..., None]).sum(axis=1)
-    return spots * least
+    out: np.ndarray = spots * least
+    return out

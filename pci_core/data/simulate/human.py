@@ -177,7 +177,8 @@ def _dna(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     dome = np.clip(0.55 + scene.rim / 14, 0, 1)  # flat on top, thinner towards the edge
     spared = 1 - np.float32(rng.uniform(0.45, 0.8)) * np.clip(0.5 + scene.nucleolus / 2.2, 0, 1)
     level = rng.uniform(0.35, 0.75) * rng.lognormal(0, 0.22, len(scene))
-    return scene.nucleus * np.maximum(texture, 0.15) * dome * spared * scene.spread(level)
+    out: np.ndarray = scene.nucleus * np.maximum(texture, 0.15) * dome * spared * scene.spread(level)
+    return out
 
 
 def _defocus(images: tuple[np.ndarray, ...], scene: Scene, i: int, sigma: float) -> None:

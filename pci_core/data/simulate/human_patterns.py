@@ -25,21 +25,24 @@ def cytosol(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     body = (0.25 + 0.75 * np.exp(-away / np.float32(fall))) * np.clip(0.3 + scene.edge / (6 + 10 * t[1]), 0, 1)
     holes = 1 - 0.6 * np.clip(noise(rng, 3.0) - 1.0, 0, 1)
     body = body * holes * grain(rng, 0.15 + 0.25 * t[2]) * scene.cytoplasm
-    return body + nucleoplasm(scene, rng, t) * np.float32(0.04 + 0.22 * t[3])
+    out: np.ndarray = body + nucleoplasm(scene, rng, t) * np.float32(0.04 + 0.22 * t[3])
+    return out
 
 
 def nucleoplasm(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """The nucleus without its nucleoli (more or less), mottled."""
     spared = 1 - np.float32(0.35 + 0.6 * t[4]) * _nucleoli_mask(scene)
     mottled = np.maximum(1 + np.float32(0.1 + 0.25 * t[5]) * noise(rng, 3.5), 0.1)
-    return scene.nucleus * spared * mottled * grain(rng, 0.1 + 0.2 * t[2])
+    out: np.ndarray = scene.nucleus * spared * mottled * grain(rng, 0.1 + 0.2 * t[2])
+    return out
 
 
 def nuclear_membrane(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """A line along the nuclear edge, of uneven strength, with folds and a pale inside."""
     line = np.exp(-0.5 * ((scene.rim - 0.6) / np.float32(0.9 + 0.4 * t[0])) ** 2)
     folds = np.exp(-0.5 * (noise(rng, 14) / 0.045) ** 2) * (scene.rim > 0) * np.float32(0.35 * t[1])
-    return (line + folds) * grain(rng, 0.3, 2.5) + nucleoplasm(scene, rng, t) * np.float32(0.08 + 0.22 * t[3])
+    out: np.ndarray = (line + folds) * grain(rng, 0.3, 2.5) + nucleoplasm(scene, rng, t) * np.float32(0.08 + 0.22 * t[3])
+    return out
 
 
 def _nucleoli_mask(scene: Scene) -> np.ndarray:
@@ -68,14 +71,16 @@ def fibrillar_center(scene: Scene, rng: np.random.Generator, t: Traits) -> np.nd
     dots = spots(
         hub[of, 1] + r * np.sin(turn), hub[of, 2] + r * np.cos(turn), rng.uniform(0.7, 1.25, len(of)), rng.uniform(0.4, 1.0, len(of))
     )
-    return dots * scene.nucleus + 0.12 * _nucleoli_mask(scene) + nucleoplasm(scene, rng, t) * np.float32(0.03 + 0.12 * t[3])
+    out: np.ndarray = dots * scene.nucleus + 0.12 * _nucleoli_mask(scene) + nucleoplasm(scene, rng, t) * np.float32(0.03 + 0.12 * t[3])
+    return out
 
 
 def speckles(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """Some dozens of irregular grains in the nucleus, none in the nucleoli."""
     field = noise(rng, 2.6 + 1.0 * t[0])
     grains = np.clip((field - np.float32(0.75 + 0.5 * t[1])) * 1.6, 0, 1)
-    return grains * scene.nucleus * (1 - _nucleoli_mask(scene)) + nucleoplasm(scene, rng, t) * np.float32(0.08 + 0.30 * t[3])
+    out: np.ndarray = grains * scene.nucleus * (1 - _nucleoli_mask(scene)) + nucleoplasm(scene, rng, t) * np.float32(0.08 + 0.30 * t[3])
+    return out
 
 
 def bodies(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -83,7 +88,8 @@ def bodies(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     number = rng.poisson(2 + 7 * t[0], len(scene)) + 1
     y, x, _ = scatter(scene, rng, np.clip(-scene.away - 3, 0, 1) * (scene.nucleolus[::2, ::2] < 0.5), number)
     dots = spots(y, x, rng.uniform(0.9, 1.3 + 0.6 * t[1], len(y)), rng.uniform(0.45, 1.0, len(y)))
-    return dots * scene.nucleus + nucleoplasm(scene, rng, t) * np.float32(0.05 + 0.28 * t[3])
+    out: np.ndarray = dots * scene.nucleus + nucleoplasm(scene, rng, t) * np.float32(0.05 + 0.28 * t[3])
+    return out
 
 
 def reticulum(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -94,7 +100,8 @@ def reticulum(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     line = np.exp(-0.5 * ((scene.rim + 0.3) / 1.2) ** 2)
     patchy = np.maximum(1 + 0.35 * noise(rng, 12), 0.2)
     sheet = (0.25 + 0.75 * net) * body * np.clip(scene.edge / 8, 0, 1) * scene.cytoplasm * patchy * grain(rng, 0.2)
-    return sheet + line * np.float32(0.2 + 0.4 * t[2]) + nucleoplasm(scene, rng, t) * np.float32(0.03 + 0.10 * t[3])
+    out: np.ndarray = sheet + line * np.float32(0.2 + 0.4 * t[2]) + nucleoplasm(scene, rng, t) * np.float32(0.03 + 0.10 * t[3])
+    return out
 
 
 def golgi(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -121,7 +128,8 @@ def mitochondria(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarra
     length = rng.gamma(3, 1.0 + 1.8 * t[1], len(y)) + 1
     py, px, fibre = walk(scene, rng, y, x, turn, steps=18, length=length, wiggle=0.3, stride=1.2, margin=7)
     worms = blur(splat(py, px, rng.uniform(0.5, 1.0, len(y))[fibre]), 0.8) * (1 - scene.nucleus)
-    return worms * 2.5 + cytosol(scene, rng, t) * np.float32(0.05 + 0.12 * t[3])
+    out: np.ndarray = worms * 2.5 + cytosol(scene, rng, t) * np.float32(0.05 + 0.12 * t[3])
+    return out
 
 
 def vesicles_even(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -176,7 +184,8 @@ def cell_junctions(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndar
     broken = np.clip(0.55 + 0.7 * t[0] + 0.8 * noise(rng, 3.5), 0.02, 1.3)
     free = np.exp(-0.5 * ((scene.edge - 1.5) / 1.0) ** 2) * (scene.cell > 0)
     studs = np.clip(noise(rng, 3.0) - 1.0, 0, 1) * free * np.float32(0.35 * t[1])
-    return seam * broken + studs + cytosol(scene, rng, t) * np.float32(0.06 + 0.16 * t[3])
+    out: np.ndarray = seam * broken + studs + cytosol(scene, rng, t) * np.float32(0.06 + 0.16 * t[3])
+    return out
 
 
 def microtubule_map(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -193,12 +202,14 @@ def microtubule_map(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     over = 1 - scene.spread(rng.uniform(0.45, 0.95, len(scene))) * scene.nucleus
     away = double(np.maximum(scene.away, 0))
     haze = (0.3 + 0.7 * np.exp(-away / 22)) * scene.cytoplasm * np.clip(0.3 + scene.edge / 10, 0, 1) * np.float32(scene.line.haze)
-    return fibres * over * 0.8 + haze
+    out: np.ndarray = fibres * over * 0.8 + haze
+    return out
 
 
 def microtubules(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     """Long fibres that radiate from beside the nucleus to the edge."""
-    return microtubule_map(scene, rng) * grain(rng, 0.2 + 0.3 * t[0]) + cytosol(scene, rng, t) * np.float32(0.03 + 0.12 * t[3])
+    out: np.ndarray = microtubule_map(scene, rng) * grain(rng, 0.2 + 0.3 * t[0]) + cytosol(scene, rng, t) * np.float32(0.03 + 0.12 * t[3])
+    return out
 
 
 def actin_filaments(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
@@ -234,12 +245,13 @@ def centrosome(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:
     dots = spots(y, x, rng.uniform(0.9, 1.5, len(y)), rng.uniform(0.7, 1.3, len(y)))
     near, far, _ = scatter(scene, rng, np.exp(-np.abs(scene.away) / 8), 10 * t[0])
     satellites = spots(near, far, 0.8, rng.uniform(0.1, 0.35, len(near)))
-    return (
+    out: np.ndarray = (
         dots * 1.2
         + satellites
         + cytosol(scene, rng, t) * np.float32(0.06 + 0.24 * t[3])
         + nucleoplasm(scene, rng, t) * np.float32(0.12 * t[1])
     )
+    return out
 
 
 def focal_adhesions(scene: Scene, rng: np.random.Generator, t: Traits) -> np.ndarray:

@@ -84,7 +84,8 @@ class Scene:
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Return a map (SIDE, SIDE) of one value for each cell, 0 outside cells."""
-        return np.concatenate([[0], values]).astype(np.float32)[self.cell]
+        out: np.ndarray = np.concatenate([[0], values]).astype(np.float32)[self.cell]
+        return out
 
     def total(self, image: np.ndarray) -> np.ndarray:
         """Return the sum of `image` over each cell, (n,)."""

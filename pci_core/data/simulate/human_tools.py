@@ -175,4 +175,5 @@ def walk(
 
 def outward(scene: Scene, y: np.ndarray, x: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Return the direction (rad) from the nucleus of the cells `of` to the points."""
-    return np.arctan2(y - scene.y[of], x - scene.x[of])
+    out: np.ndarray = np.arctan2(y - scene.y[of], x - scene.x[of])
+    return out

@@ -17,7 +17,8 @@ def _basis(length: int, scale_px: float) -> np.ndarray:
     distance = (np.arange(length)[:, None] - knots) / (scale_px / np.sqrt(2))
     weights = np.exp(-0.5 * distance**2)
     weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
-    return weights.astype(np.float32)
+    out: np.ndarray = weights.astype(np.float32)
+    return out
 
 
 @lru_cache(maxsize=64)
@@ -49,7 +50,8 @@ def smooth_noise(shape: tuple[int, int], scale_px: float, rng: np.random.Generat
         return noise if scale_px < 1 else blur(noise, scale_px / np.sqrt(2)) / np.float32(_gain(scale_px / np.sqrt(2)))
     rows, columns = _basis(shape[0], float(scale_px)), _basis(shape[1], float(scale_px))
     noise = rng.standard_normal((rows.shape[1], columns.shape[1]), dtype=np.float32)
-    return rows @ noise @ columns.T
+    out: np.ndarray = rows @ noise @ columns.T
+    return out
 
 
 @lru_cache(maxsize=48)

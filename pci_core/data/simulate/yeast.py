@@ -172,16 +172,19 @@ def _rfp(w: Window, rng: np.random.Generator) -> np.ndarray:
     """Cytosolic red protein: weaker in the vacuole, even across the nucleus."""
     level = np.exp(rng.normal(-0.1, 0.35)) * (1.8 if w.cell.dead else 1.0)
     exclude = 0.0 if w.cell.dead else rng.uniform(0.3, 0.65)
-    return (0.5 * level * cytosol(w, exclude, rng.uniform(0.95, 1.15)) * patchy(w, 0.04)).astype(np.float32)
+    out: np.ndarray = (0.5 * level * cytosol(w, exclude, rng.uniform(0.95, 1.15)) * patchy(w, 0.04)).astype(np.float32)
+    return out
 
 
 def _nup49(w: Window, rng: np.random.Generator) -> np.ndarray:
     """Red nuclear pores: a beaded ring, and weak haze of the cytosol."""
     level = 0.5 * np.exp(rng.normal(-0.1, 0.35))
     if w.cell.dead:
-        return (level * w.thick * patchy(w, 0.25)).astype(np.float32)
+        out: np.ndarray = (level * w.thick * patchy(w, 0.25)).astype(np.float32)
+        return out
     pores = np.clip(1 + 0.6 * w.texture[::-1, ::-1], 0.15, 3)  # mirrored: not the beads of the protein plane
-    return (level * (ring(w.nucleus, 0.5, 0.8) * pores + 0.12 * cytosol(w, 0.5))).astype(np.float32)
+    out = (level * (ring(w.nucleus, 0.5, 0.8) * pores + 0.12 * cytosol(w, 0.5))).astype(np.float32)
+    return out
 
 
 def _brightfield(w: Window, rng: np.random.Generator) -> np.ndarray:
@@ -189,7 +192,8 @@ def _brightfield(w: Window, rng: np.random.Generator) -> np.ndarray:
     contrast, shift = 0.11 * np.exp(rng.normal(0, 0.2)), rng.normal(0, 0.5)
     image = 1.2 * ring(w.depth, 2.6 + shift, 1.4) - 1.5 * ring(w.depth, -0.6 + shift, 1.4) + 0.35 * ring(w.depth, -5.0 + shift, 1.7)
     inner = 0.12 * w.texture - 0.25 * ring(w.vacuole, 0, 1.0) + 0.15 * step(w.vacuole, 3) + (-0.5 if w.cell.dead else 0.1)
-    return (contrast * (image + inner * step(w.depth - 3, 3))).astype(np.float32)
+    out: np.ndarray = (contrast * (image + inner * step(w.depth - 3, 3))).astype(np.float32)
+    return out
 
 
 _STRUCTURE = {"rfp": _rfp, "nup49": _nup49, "brightfield": _brightfield}
@@ -204,13 +208,15 @@ def _wide() -> np.ndarray:
     """Weights (512, 64) that blur by 12 px from a grid eight times coarser."""
     distance = np.arange(SHAPE[0])[:, None] - (np.arange(SHAPE[0] // 8) * 8 + 3.5)
     weights = np.exp(-0.5 * (distance / 12.0) ** 2)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    out: np.ndarray = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return out
 
 
 def _hazy(signal: np.ndarray, share: float) -> np.ndarray:
     """Add the wide part of a widefield microscope's spread function, on a coarse grid."""
     coarse = signal.reshape(SHAPE[0] // 8, 8, SHAPE[1] // 8, 8).mean(axis=(1, 3))
-    return np.float32(1 - share) * signal + np.float32(share) * (_wide() @ coarse @ _wide().T)
+    out: np.ndarray = np.float32(1 - share) * signal + np.float32(share) * (_wide() @ coarse @ _wide().T)
+    return out
 
 
 def _counts(exposed: np.ndarray) -> np.ndarray:

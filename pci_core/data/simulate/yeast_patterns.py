@@ -23,7 +23,8 @@ def step(depth: np.ndarray, width: float) -> np.ndarray:
 
 def ring(depth: np.ndarray, at: float, sigma: float) -> np.ndarray:
     """Return a gaussian band of `sigma` px at `at` px inside an edge."""
-    return np.exp(-0.5 * ((depth - np.float32(at)) / np.float32(sigma)) ** 2)
+    out: np.ndarray = np.exp(-0.5 * ((depth - np.float32(at)) / np.float32(sigma)) ** 2)
+    return out
 
 
 def patchy(w: Window, amount: float) -> np.ndarray:
@@ -37,7 +38,8 @@ def splat(w: Window, y: np.ndarray, x: np.ndarray, sigma: np.ndarray | float, we
     sigma = np.broadcast_to(np.asarray(sigma, np.float32), y.shape)
     high = np.exp(-0.5 * ((w.yy - y) / sigma) ** 2) * np.broadcast_to(np.asarray(weight, np.float32), y.shape)
     wide = np.exp(-0.5 * ((w.xx.T - x) / sigma) ** 2)
-    return high @ wide.T
+    out: np.ndarray = high @ wide.T
+    return out
 
 
 def cytosol(w: Window, exclude: float = 0.7, nucleus: float = 1.0) -> np.ndarray:
@@ -45,7 +47,8 @@ def cytosol(w: Window, exclude: float = 0.7, nucleus: float = 1.0) -> np.ndarray
     out = w.thick ** np.float32(0.8) * (1 - np.float32(exclude) * step(w.vacuole - 0.5, 4))
     if nucleus != 1:
         out *= 1 + np.float32(nucleus - 1) * step(w.nucleus, 2)
-    return out * patchy(w, 0.08)
+    result: np.ndarray = out * patchy(w, 0.08)
+    return result
 
 
 def _surface(body: Body, n: int, rng: np.random.Generator, share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,12 +88,14 @@ def cytoplasm_and_nucleus(w: Window, rng: np.random.Generator, style: Style) -> 
 
 def nuclei(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
     """The nucleus, filled."""
-    return step(w.nucleus, 3) * np.sqrt(np.maximum(w.nucleus + 1, 0)) * patchy(w, 0.3 * style["patchy"])
+    out: np.ndarray = step(w.nucleus, 3) * np.sqrt(np.maximum(w.nucleus + 1, 0)) * patchy(w, 0.3 * style["patchy"])
+    return out
 
 
 def nuclear_periphery(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
     """The nuclear envelope, beaded by its pores."""
-    return ring(w.nucleus, 0.6, 0.9) * patchy(w, 1.2 * style["patchy"]) + 0.15 * step(w.nucleus, 2)
+    out: np.ndarray = ring(w.nucleus, 0.6, 0.9) * patchy(w, 1.2 * style["patchy"]) + 0.15 * step(w.nucleus, 2)
+    return out
 
 
 def nucleolus(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
@@ -101,7 +106,8 @@ def nucleolus(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
         r = body.radius
         y, x = body.y + 0.65 * r * np.sin(direction), body.x + 0.65 * r * np.cos(direction)
         out += splat(w, y, x, 0.50 * r * style["size"])
-    return out * step(w.nucleus, 2)
+    result: np.ndarray = out * step(w.nucleus, 2)
+    return result
 
 
 def er(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
@@ -114,12 +120,14 @@ def er(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
         y1, x1 = w.cell.mother.point(direction + rng.normal(0, 0.5), 0.88)
         t = np.linspace(0, 1, 14)
         out += 0.22 * splat(w, y0 + t * (y1 - y0), x0 + t * (x1 - x0), 1.1)
-    return out * step(w.depth, 2)
+    result: np.ndarray = out * step(w.depth, 2)
+    return result
 
 
 def cell_periphery(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
     """The plasma membrane."""
-    return ring(w.depth, 0.8, 0.9 * style["size"]) * patchy(w, 0.6 * style["patchy"])
+    out: np.ndarray = ring(w.depth, 0.8, 0.9 * style["size"]) * patchy(w, 0.6 * style["patchy"])
+    return out
 
 
 def vacuole(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray | None:
@@ -145,7 +153,8 @@ def mitochondria(w: Window, rng: np.random.Generator, style: Style) -> np.ndarra
             y, x = body.point(rng.uniform(0, 2 * np.pi) + turn, share)
             height = rng.uniform(0.5, 1) * np.clip(1 + np.cumsum(rng.normal(0, 0.12, n)), 0.4, 1.8)
             out += splat(w, y, x, rng.uniform(1.0, 1.4) * style["size"], height)
-    return out * step(w.depth, 2)
+    result: np.ndarray = out * step(w.depth, 2)
+    return result
 
 
 def golgi(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
@@ -161,7 +170,8 @@ def endosome(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
     for i in range(len(y)):
         if w.cell.vacuoles and rng.random() < 0.8:
             y[i], x[i] = w.cell.vacuoles[rng.integers(len(w.cell.vacuoles))].point(rng.uniform(0, 2 * np.pi), rng.uniform(1.0, 1.25))
-    return _spots(w, y, x, rng.uniform(0, 0.8, len(y)), 1.95 * style["size"], rng) * step(w.depth, 2)
+    out: np.ndarray = _spots(w, y, x, rng.uniform(0, 0.8, len(y)), 1.95 * style["size"], rng) * step(w.depth, 2)
+    return out
 
 
 def peroxisome(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
@@ -191,7 +201,8 @@ def actin(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray:
         y1, x1 = cell.mother.point(rng.uniform(0, 2 * np.pi), 0.75)
         t = np.linspace(0, 1, 18)
         out += 0.14 * style["lines"] * splat(w, cell.neck[0] + t * (y1 - cell.neck[0]), cell.neck[1] + t * (x1 - cell.neck[1]), 1.0)
-    return out * step(w.depth + 1, 2)
+    result: np.ndarray = out * step(w.depth + 1, 2)
+    return result
 
 
 def bud_neck(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray | None:
@@ -212,7 +223,8 @@ def bud_neck(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray | 
     for gap in gaps:
         # a ring seen from its side is brighter at both ends
         out += splat(w, cell.neck[0] + half * t * c + gap * s, cell.neck[1] - half * t * s + gap * c, 1.0 * style["size"], 0.6 + t**2)
-    return out
+    result: np.ndarray | None = out
+    return result
 
 
 def bud_tip(w: Window, rng: np.random.Generator, style: Style) -> np.ndarray | None:
