@@ -32,6 +32,7 @@ from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
+from pci_core.hdf5 import check_hdf5
 from pci_core.model import SourceCellEncoder, check_layer
 from pci_core.parts import Part, own_rows, put_together
 from pci_core.pooled import Pooler, arrays
@@ -276,8 +277,17 @@ def feature_columns(parquet: str | os.PathLike[str]) -> list[str]:
     return names
 
 
-def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = None) -> anndata.AnnData:
+def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = None, *, whole: bool = False) -> anndata.AnnData:
     """Read a feature set, and refuse it if the cells it was made of have changed since.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``.h5ad``.
+    dataset : CellDataset, optional
+        The cells at hand.
+    whole : bool
+        The file is known to be what was written, by its hash: it is not looked at in a process of its own first.
 
     Raises
     ------
@@ -288,7 +298,10 @@ def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = No
     """
     if not Path(path).is_file():
         raise DatasetError(f"{path} is not there. Make it with 'pci features'.")
-    with refusing(path, DatasetError, "is no readable feature set", "Delete it and make it again with 'pci features'."):
+    again = "Delete it and make it again with 'pci features'."
+    if not whole:
+        check_hdf5(path, DatasetError, again)
+    with refusing(path, DatasetError, "is no readable feature set", again):
         adata = anndata.read_h5ad(path)
         made_from = str(adata.uns["pci"]["dataset"])
     if dataset is not None and made_from != dataset.sha256:

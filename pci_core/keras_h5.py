@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from pci_core.errors import CheckpointError
+from pci_core.hdf5 import check_hdf5
 from pci_core.model import POOL_AFTER, SOURCE_FILTERS, UPSAMPLE_BEFORE, PairedCellInpainting, scaled
 from pci_core.reading import is_file, refusing
 from pci_core.storage import file_sha256
@@ -73,6 +74,7 @@ def read_keras_h5(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], 
     path = Path(path)
     if not is_file(path):
         raise CheckpointError(f"weights file {path} is not there. Correct the path, or fetch the authors' archive.")
+    check_hdf5(path, CheckpointError, "Fetch it again.")
     with refusing(path, CheckpointError, "is damaged or no Keras HDF5 file", "Fetch it again."), h5py.File(path, "r") as file:
         root = _child(file, "model_weights") if file.get("model_weights", getlink=True) else file
         layers = _read_layers(root, path)

@@ -282,7 +282,7 @@ class Run:
         """
         paths = self.feature_files(names)
         dataset = self.cells()
-        return {name: read_features(path, dataset) for name, path in paths.items()}
+        return {name: read_features(path, dataset, whole=True) for name, path in paths.items()}
 
     def feature_files(self, names: str | Sequence[str] = LAYERS) -> dict[str, Path]:
         """Make feature sets where needed and return their ``.h5ad`` files."""

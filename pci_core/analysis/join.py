@@ -14,6 +14,7 @@ import pandas as pd
 
 from pci_core.cells import TEXT_COLUMNS
 from pci_core.errors import CellTableError, unknown_name
+from pci_core.hdf5 import check_hdf5
 from pci_core.reading import is_file, read_csv, refusing
 
 FeatureSet: TypeAlias = anndata.AnnData | Sequence[anndata.AnnData]
@@ -154,6 +155,8 @@ def read_table(path: str | os.PathLike[str]) -> anndata.AnnData:
         raise CellTableError(f"{path}: unknown kind of table '{path.suffix}'. Use .parquet, .csv, .tsv or .h5ad.")
     if not is_file(path):
         raise CellTableError(f"{path} is not there. Give the path of a table with a column 'cell_id'.")
+    if suffix == ".h5ad":
+        check_hdf5(path, CellTableError, "Write it again, as parquet or CSV.")
     with refusing(path, CellTableError, f"cannot be read as {suffix[1:]}", "Write it again, as parquet or CSV."):
         if suffix == ".parquet":
             import pyarrow.parquet as pq

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pci_core.errors import DatasetError
+from pci_core.hdf5 import check_hdf5
 from pci_core.reading import refusing
 
 SIDE = 64
@@ -75,6 +76,7 @@ def read_parts(path: Path) -> list[Part]:
     DatasetError
         No HDF5 file, another layout, objects in place of plain values, or sizes that do not fit.
     """
+    check_hdf5(path, DatasetError, "Download it again.")
     with open_file(path) as file:
         parts = []
         for number in itertools.takewhile(lambda i: f"data{i}" in file, itertools.count(1)):

@@ -23,6 +23,7 @@ import pandas as pd
 from pci_core.cells import NUMBER_COLUMNS, CellDataset
 from pci_core.data.exchange import image_columns, images_of, recipe_text, shown, write_crops
 from pci_core.errors import CellTableError, ImageError, RecipeError
+from pci_core.hdf5 import check_hdf5
 from pci_core.reading import refusing
 from pci_core.recipe import Recipe
 
@@ -137,6 +138,7 @@ def init_recipe(path: str | os.PathLike[str]) -> str:
 def _open(path: Path) -> Iterator[_Cells]:
     if not path.is_file():
         raise ImageError(f"{path} is not there. Correct 'path' in [source] of the recipe, or name the file with --data.")
+    check_hdf5(path, ImageError, _REPAIR)
     with ExitStack() as stack:
         with _readable(path):
             file = stack.enter_context(h5py.File(path, "r", rdcc_nbytes=64 << 20))

@@ -106,8 +106,6 @@ class Reader:
         The file is text for people, and damaged as an editor would.
     named : str
         Another part of the message that names the file, where it is one of many of a folder.
-    command : callable or None
-        Arguments of the command line that reads the file, told the folder.
     costly : bool
         Takes seconds: only where the whole suite runs.
     """
@@ -118,7 +116,6 @@ class Reader:
     right: Right
     text: bool = False
     named: str = ""
-    command: Callable[[Path], list[str]] | None = None
     costly: bool = False
 
 

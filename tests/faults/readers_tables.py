@@ -278,7 +278,7 @@ def _written_by_us(folder: Path) -> list[Path]:
 
 READERS = [
     Reader("field table", _field_table, _read_fields, same_rows({c: c for c in ("field", "image", "path", "protein")}), text=True),
-    Reader("recipe", _recipe, lambda f: recipe.load(f / "own.toml"), as_said, text=True, command=lambda f: ["info", str(f / "own.toml")]),
+    Reader("recipe", _recipe, lambda f: recipe.load(f / "own.toml"), as_said, text=True),
     Reader("names of wells", _names, _read_names, anything, text=True),
     Reader("subcell list", _subcell, _read_subcell, _crops, text=True),
     Reader("features, csv", _features("csv"), _read_features("csv"), finite_set, text=True),

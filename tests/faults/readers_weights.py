@@ -88,8 +88,8 @@ def _checkpoint(folder: Path) -> list[Path]:
 
 
 READERS = [
-    Reader("safetensors", _safetensors, _read_safetensors, exact, command=lambda f: ["weights", "show", str(f / "w.safetensors")]),
-    Reader("keras hdf5", _keras, _read_keras, alike, command=lambda f: ["weights", "import", str(f / "w.h5"), "--quiet"]),
+    Reader("safetensors", _safetensors, _read_safetensors, exact),
+    Reader("keras hdf5", _keras, _read_keras, alike),
     Reader("vgg16, pth", _vgg(".pth"), lambda f: load_weights(f / "vgg.pth")[0], exact),
     Reader("vgg16, safetensors", _vgg(".safetensors"), lambda f: load_weights(f / "vgg.safetensors")[0], named_tensors),
     Reader("checkpoint", _checkpoint, _train, exact, costly=True),

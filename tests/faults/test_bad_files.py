@@ -10,8 +10,17 @@ from pathlib import Path
 import pytest
 from reading import PARTS, read_all
 
+from pci_core import cli
+
 FEW, MANY = 2, 150  # damaged files of each of some sixty readers
-AT_THE_COMMAND_LINE = {"recipe": "own.toml", "safetensors": "w.safetensors", "keras hdf5": "w.h5"}
+COMMANDS = {
+    "own.toml": ["info", "own.toml"],
+    "fields.csv": ["cells", "own.toml", "--jobs", "1", "--quiet"],
+    "i1_f0.tif": ["cells", "own.toml", "--jobs", "1", "--quiet"],
+    "w.safetensors": ["weights", "show", "w.safetensors"],
+    "w.h5": ["weights", "import", "w.h5", "--quiet"],
+    "own.parquet": ["benchmark", "own.toml", "pixels", "--table", "own.parquet", "--quiet", "--jobs", "1"],
+}
 
 
 @pytest.mark.slow
@@ -22,6 +31,36 @@ def test_damaged_files_are_refused_or_read_right(thorough: bool) -> None:
     assert len(report.outcomes) >= (9000 if thorough else 150)
     refused = sum(o.what == "refused" for o in report.outcomes)
     assert refused > len(report.outcomes) / 3  # or the files were not damaged enough to test anything
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_line_says_it_in_one_line(
+    name: str, own_recipe: Path, thorough: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut in the middle, or another format's: exit status 1, ``pci: ...`` with the file's name, no traceback, nothing written."""
+    folder = own_recipe.parent
+    monkeypatch.chdir(folder)
+    if not (folder / name).exists():
+        (folder / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 4)
+    else:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2 - 3])
+    before = sorted(folder.rglob("*"))
+    if thorough:  # a process of its own
+        environment = os.environ | {"PCI_RUNS": str(folder.parent / "runs"), "PYTHONPATH": os.pathsep.join(sys.path)}
+        ran = subprocess.run(
+            [sys.executable, "-m", "pci_core.cli", *COMMANDS[name]], capture_output=True, text=True, env=environment, check=False
+        )
+        status, told = ran.returncode, ran.stderr
+    else:
+        monkeypatch.setenv("PCI_RUNS", str(folder.parent / "runs"))
+        monkeypatch.setattr(sys, "argv", ["pci", *COMMANDS[name]])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        status, told = end.value.code, capsys.readouterr().err
+    assert status == 1 and "Traceback" not in told
+    assert told.splitlines()[-1].startswith("pci: ") and name in told, told
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.slow

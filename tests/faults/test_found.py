@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from pci_core import recipe
+from pci_core import hdf5, recipe
 from pci_core.analysis.join import read_table
 from pci_core.analysis.neighbours import read_genes
 from pci_core.baselines.vgg16 import load_weights
@@ -192,6 +193,21 @@ def test_features_know_their_content(own_recipe: Path, tmp_path: Path) -> None:
     os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))  # as a bad disk does it: the time stays
     with pytest.raises(DatasetError, match=r"pixels\.h5ad is no readable feature set"):
         read_features(path)
+
+
+# --- a library that does not come back
+
+
+@pytest.mark.parametrize("what", ["while True: pass", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"])
+def test_hdf5_that_hangs_or_crashes_the_library(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 loops for ever on some damaged attributes; here the walk through the file is told to."""
+    anndata.AnnData(np.ones((3, 2), np.float32), obs=pd.DataFrame(index=list("abc"))).write_h5ad(tmp_path / "own.h5ad")
+    assert read_table(tmp_path / "own.h5ad").n_obs == 3
+    walk = hdf5._WALK.replace(f"({hdf5.SECONDS}, {hdf5.SECONDS})", "(1, 1)").replace("import h5py", what, 1)
+    monkeypatch.setattr(hdf5, "_WALK", walk)
+    for read in (read_table, read_features):
+        with pytest.raises(PCIError, match=r"own\.h5ad is damaged: the HDF5 library comes to no end with it, or crashes"):
+            read(tmp_path / "own.h5ad")
 
 
 # --- tables whose columns shift
