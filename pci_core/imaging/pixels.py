@@ -155,7 +155,7 @@ def _check_whole(page: Any, path: Path) -> None:
         raise ImageError(
             f"{path} is damaged: {math.prod(strips)} strips or tiles are needed, {len(page.databytecounts)} are listed. {REPAIR}"
         )
-    if page.compression == 1:
+    if page.compression == 1 and page.bitspersample == 8 * page.dtype.itemsize:  # pixels of 1 or 12 bits are packed
         # unpacked pixels have a length that is known: with a damaged width or number of bits the image would be read shifted
         held, needed = sum(page.databytecounts), page.nbytes
         padded = math.prod(strips) * math.prod(page.chunks) * page.dtype.itemsize  # the last strip or tile may be filled up
