@@ -33,6 +33,7 @@ from pci_core.notebook import Notebook, require_columns
 from pci_core.plots import style
 from pci_core.plots.gallery import draw_cells
 from pci_core.plots.images import composite
+from pci_core.provenance import in_html, record
 from pci_core.recipe import Recipe
 from pci_core.run import Run
 from pci_core.storage import atomic_path, content_hash, file_sha256, write_text
@@ -145,7 +146,8 @@ def make(run: Run, features: str = "conv3", out: Path | None = None, *, seed: in
         um = side * dataset.um_per_px if dataset.um_per_px else None
         facts = Facts(run.recipe.title or run.recipe.name, run.recipe.name, notebook.set_label, run.recipe.simulated, run.recipe.organism,
                       dataset.channels, um, side)  # fmt: skip
-        write_text(kept, page(proteins, crops, facts, dataset.table))
+        with run.recording(seed=seed, settings={"features": notebook.set_name}):
+            write_text(kept, in_html(page(proteins, crops, facts, dataset.table), record("atlas", kept.stem)))
 
     run.steps.make(kept.stem, inputs, [kept], work)
     if out is None or Path(out).resolve() == kept.resolve():

@@ -20,12 +20,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pci_core import atlas, book_examples, results
+from pci_core import atlas, book_examples, book_pages, results
+from pci_core.book_pages import Book
 from pci_core.errors import AnalysisNeedsError, BookError, unknown_name
-from pci_core.executing import execute, inputs, is_current, recipe_argument
+from pci_core.executing import execute, inputs, recipe_argument, stale, stamp
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, locked, write_json, write_text
+from pci_core.storage import as_storage_error, atomic_path, locked, write_json, write_text
 
 CONFIG, TOC, PROSE, TEMPLATES, ATLAS = "_config.yml", "_toc.yml", "book", "notebooks", "atlas.html"
 
@@ -57,36 +58,85 @@ def build(root: Path, recipe: str = "simulated-human", only: list[str] | None = 
         No such recipe or notebook.
     """
     root = Path(root).resolve()
-    for name in (CONFIG, TOC, PROSE):
-        if not (root / name).exists():
-            raise BookError(f"{root} holds no book ({name} is missing). Run this in a clone of the repository.")
+    book, templates = _open(root, recipe)
     missing = [name for name in ("yaml", "papermill", "jupyter_book", "ipykernel") if importlib.util.find_spec(name) is None]
     if missing:
         raise BookError(
             f"not installed: {', '.join(missing)}. Install what the book needs: pip install 'pci-core[book]', or run 'make book'."
         )
     target = recipe_argument(recipe)
-    toc = _read_toc(root / TOC)
-    templates = {Path(page).name: root / f"{page}.ipynb" for page in _pages(toc) if page.startswith(f"{TEMPLATES}/")}
-    for template in templates.values():
-        if not template.is_file():
-            raise BookError(f"{template} is in {TOC} but not there. Write the notebook or take the line out.")
     wanted = _choose(list(templates), only)
     build_folder = root / "_build"
-    with locked(build_folder / ".lock"):
-        executed = build_folder / "executed" / load(target).name
+    with locked(build_folder / ".lock"), as_storage_error(build_folder):
+        executed = book.executed
         left_out: dict[str, str] = {}
         for name, template in templates.items():
             try:
                 if name in wanted:
                     execute(root, template, executed / template.name, {"recipe": target})
-                elif not is_current(executed / template.name, inputs(template, {"recipe": target})):
-                    left_out[name] = f"It was not run on {recipe} in this build: `pci book --recipe {recipe} --only {name[:2]}`."
+                elif stale(executed / template.name, inputs(template, {"recipe": target})):
+                    left_out[name] = _not_run(recipe, name)
             except AnalysisNeedsError as needs:
                 left_out[name] = str(needs)
                 print(f"{template.name}: left out: {needs}", flush=True)
-        source = _gather(root, toc, executed, left_out, target)
-        return _render(root, source, target)
+        made_from = book_pages.inputs(book, left_out)
+        if book.stamp.is_file():  # else all pages are new
+            for page, why in book_pages.stale(book, made_from):
+                print(f"{page}: stale, because {why}", flush=True)
+        source = _gather(root, _read_toc(root / TOC), executed, left_out, target)
+        index = _render(book, source, target, made_from)
+        book_pages.note(book, made_from)
+        return index
+
+
+def check(root: Path, recipe: str = "simulated-human") -> list[tuple[str, str]]:
+    """Return the pages of the book that are stale, each with the reason; nothing is made.
+
+    Parameters
+    ----------
+    root, recipe
+        See `build`.
+
+    Raises
+    ------
+    BookError, RecipeError, UnknownNameError
+        See `build`.
+    """
+    root = Path(root).resolve()
+    book, templates = _open(root, recipe)
+    target = recipe_argument(recipe)
+    left_out: dict[str, str] = {}
+    told: dict[str, str] = {}
+    for name, template in templates.items():
+        executed, wanted = book.executed / template.name, inputs(template, {"recipe": target})
+        known = stamp(executed)
+        if known.get("needs") and known.get("inputs") == wanted:
+            left_out[name] = known["needs"]
+        elif why := stale(executed, wanted):
+            left_out[name] = _not_run(recipe, name)  # as a page of a build that did not run it
+            told[f"{TEMPLATES}/{name}"] = "; ".join(why)
+    for page, reason in book_pages.stale(book, book_pages.inputs(book, left_out)):
+        told.setdefault(page, reason)
+    return [(page, told[page]) for page in book.pages if page in told]
+
+
+def _open(root: Path, recipe: str) -> tuple[Book, dict[str, Path]]:
+    """Return the book of a repository on a recipe, and its notebook templates by name."""
+    for name in (CONFIG, TOC, PROSE):
+        if not (root / name).exists():
+            raise BookError(f"{root} holds no book ({name} is missing). Run this in a clone of the repository.")
+    target = recipe_argument(recipe)
+    pages = tuple(_pages(_read_toc(root / TOC)))
+    templates = {Path(page).name: root / f"{page}.ipynb" for page in pages if page.startswith(f"{TEMPLATES}/")}
+    for template in templates.values():
+        if not template.is_file():
+            raise BookError(f"{template} is in {TOC} but not there. Write the notebook or take the line out.")
+    run = Run(target, _runs(root), quiet=True)
+    return Book(root, pages, root / "_build" / "executed" / run.recipe.name, run), templates
+
+
+def _not_run(recipe: str, name: str) -> str:
+    return f"It was not run on {recipe} in this build: `pci book --recipe {recipe} --only {name[:2]}`."
 
 
 def _read_toc(path: Path) -> dict[str, Any]:
@@ -195,9 +245,9 @@ def _copy_mathjax(folder: Path) -> None:
     shutil.copyfile(str(found[0].locate()), folder / "tex-svg.js")
 
 
-def _render(root: Path, source: Path, recipe: str) -> Path:
+def _render(book: Book, source: Path, recipe: str, made_from: Mapping[str, Mapping[str, Any]]) -> Path:
     """Run Jupyter Book with warnings as errors and put the pages in place, if all of them came out."""
-    target = root / "_build" / "html"
+    root, target = book.root, book.html
     out = root / "_build" / "sphinx"
     shutil.rmtree(out, ignore_errors=True)  # a page that warned must be read again, not taken from the cache
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), "--path-output", str(out)]
@@ -215,6 +265,7 @@ def _render(root: Path, source: Path, recipe: str) -> Path:
     _copy_mathjax(made / "_static" / "mathjax")
     if "book/atlas" in _pages(_read_toc(source / TOC)):
         _add_atlas(made, root, recipe)
+    book_pages.add_records(book, made, made_from)
     (made / ".nojekyll").touch()  # or GitHub Pages drops the folders that begin with an underscore
     with atomic_path(target, folder=True) as temporary:
         temporary.rmdir()

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from pci_core.errors import CellTableError, DatasetError
+from pci_core.provenance import record
 from pci_core.reading import read_json, refusing
 from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
 
@@ -123,7 +124,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     """Read ``dataset.json`` and hold it against its own hash; headers written before there was one have none."""
     info = read_json(path, DatasetError, _AGAIN)
     kept = info.pop(_HEADER_HASH, None)
-    if kept is not None and kept != content_hash(info):
+    if kept != content_hash(info) and (kept is not None or "provenance" in info):  # they came together: its name may be what is damaged
         raise DatasetError(f"{path} was changed after it was written (sha256 {str(kept)[:12]}…). {_AGAIN}")
     with refusing(path, DatasetError, _DAMAGED, _AGAIN):
         channels = [Channel(**c) for c in info["channels"]]
@@ -362,8 +363,12 @@ class CellWriter:
     def __enter__(self) -> CellWriter:
         self._context = atomic_path(self.folder, folder=True)
         self._temporary = self._context.__enter__()
-        self._handle = open(self._temporary / CROPS, "wb")
-        self._handle.write(b"\0" * _NPY_HEADER)
+        try:
+            self._handle = open(self._temporary / CROPS, "wb")
+            self._handle.write(b"\0" * _NPY_HEADER)
+        except BaseException as error:  # nobody calls __exit__ after this
+            self._context.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def add(self, crops: np.ndarray, table: pd.DataFrame) -> None:
@@ -407,11 +412,16 @@ class CellWriter:
             if kind is None:
                 self._finish()
         except BaseException as error:
-            self._handle.close()
+            self._abandon()
             self._context.__exit__(type(error), error, error.__traceback__)
             raise
-        self._handle.close()
+        self._abandon()
         self._context.__exit__(kind, value, trace)
+
+    def _abandon(self) -> None:
+        """Close the crops; what a full disk keeps from being written was told already, or `_finish` has flushed it."""
+        with contextlib.suppress(OSError):
+            self._handle.close()
 
     def _finish(self) -> None:
         if not self.n or self._shape is None or self._dtype is None:
@@ -434,6 +444,8 @@ class CellWriter:
             "files": files,
             "sha256": hashlib.sha256("".join(files.values()).encode()).hexdigest(),
         }
+        made = record("cells", self.folder.name, recipe=self.info.get("recipe", ""), data=info["sha256"])
+        info["provenance"] = made.plain()
         info = json.loads(json.dumps(info, default=str))  # as it will be read: the hash is of that
         info[_HEADER_HASH] = content_hash(info)
         (self._temporary / HEADER).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")

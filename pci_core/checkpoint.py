@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 
 from pci_core.errors import CheckpointError
+from pci_core.logs import read_log, split, write_log
 from pci_core.reading import refusing
 from pci_core.recipe import Training
 from pci_core.storage import atomic_path, write_text
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
+SPEEDS = ("pairs_per_second", "data_wait_share")  # of an epoch: measured, so kept in the log of the weights
 
 
 def training_key(spec: Training) -> dict[str, Any]:
@@ -56,9 +59,23 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all, with a hash of its content: the format's own check sums are not looked at in reading."""
-    with atomic_path(path) as temporary:
-        torch.save({**content, "sha256": _content_sha256(content)}, temporary)
+    """Write a checkpoint, whole or not at all; the same content gives the same bytes.
+
+    A hash of the content goes with it: the check sums of the format itself are not looked at when it is read.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, or the folder cannot be written.
+    """
+    # into an open file: of a path, torch writes the name into the archive, and it is a temporary one
+    with atomic_path(path) as temporary, open(temporary, "wb") as handle:
+        try:
+            torch.save({**content, "sha256": _content_sha256(content)}, handle)
+        except RuntimeError as error:  # torch's own complaint about the archive that a failed write left hides why it failed
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _content_sha256(content: Any) -> str:
@@ -86,8 +103,27 @@ def _content_sha256(content: Any) -> str:
     return digest.hexdigest()
 
 
+def without_speeds(losses: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return the rows of a training curve with what was computed alone."""
+    return [split(row, SPEEDS)[0] for row in losses]
+
+
+def write_cost(folder: Path, losses: list[dict[str, float]], seconds: float, **more: Any) -> None:
+    """Write what a training cost so far into the log of its weights: seconds, and the speed of each epoch."""
+    speeds = [{k: v for k, v in split(row, SPEEDS)[1].items() if v == v} for row in losses]
+    epochs = [{"epoch": row["epoch"], **speed} for row, speed in zip(losses, speeds, strict=True)]
+    write_log(folder / WEIGHTS, {"seconds": round(seconds, 1), **more, "epochs": epochs})
+
+
+def with_speeds(folder: Path, losses: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return the rows of a training curve with the speeds that the log of its weights knows; NaN where nothing does."""
+    known = {row.get("epoch"): row for row in read_log(folder / WEIGHTS).get("epochs", []) if isinstance(row, dict)}
+    return [{**row, **{k: known.get(row["epoch"], row).get(k, row.get(k, math.nan)) for k in SPEEDS}} for row in losses]
+
+
 def write_losses(path: Path, losses: list[dict[str, float]]) -> None:
-    """Write the training curve as CSV, one row an epoch; nothing where there is none."""
+    """Write the training curve as CSV, one row an epoch, without the speeds; nothing where there is none."""
+    losses = without_speeds(losses)
     if losses:
         lines = [",".join(losses[0]), *(",".join(f"{v:.8g}" for v in row.values()) for row in losses)]
         write_text(path, "\n".join(lines) + "\n")

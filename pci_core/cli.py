@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pci_core
-from pci_core import cli_data, cli_init, cli_weights, distributed
+from pci_core import cli_data, cli_init, cli_provenance, cli_weights, distributed
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
     CompileOption,
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_init.init)
+app.command()(cli_provenance.provenance)
 
 
 STOPPED = "pci: stopped; what was made so far is kept, run the same command to go on"
@@ -291,11 +292,18 @@ def results(
 def book(
     recipe: Annotated[str, typer.Option("--recipe", help="Recipe that the notebooks run on.")] = "simulated-human",
     only: Annotated[list[str] | None, typer.Option("--only", help="Numbers of the notebooks to run, e.g. 01.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Make nothing; list the stale pages and why, exit status 1 if any.")] = False,
 ) -> None:
-    """Run the notebooks and build the book (from the root of the repository)."""
-    from pci_core.book import build
+    """Run the notebooks and build the book (from the root of the repository); pages whose inputs changed are told and made again."""
+    from pci_core import book as the_book
 
-    print(build(Path.cwd(), recipe, only or None))
+    if not check:
+        print(the_book.build(Path.cwd(), recipe, only or None))
+    elif stale := the_book.check(Path.cwd(), recipe):
+        print("\n".join(f"{page}: stale, because {why}" for page, why in stale))
+        raise typer.Exit(1)
+    else:
+        print("every page is up to date")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from pci_core.analysis.join import left_out_by_reading, read_table
 from pci_core.analysis.paper import PAPER_K, paper_figure
 from pci_core.analysis.result import Benchmark, save_table
 from pci_core.errors import RecipeError, WeightsUnavailableError
+from pci_core.logs import MEASURED, write_log
 from pci_core.model import LAYERS
 from pci_core.names import parse_feature_name
 from pci_core.run import Run
@@ -146,8 +147,15 @@ def compare(
     costs = pd.DataFrame([_cost(n, s[0]) for n, s in found.items()] + [_cost(n, a) for n, a in own.items()])
     absent = pd.DataFrame({"features": list(missing), "note": list(missing.values())})
     table = pd.concat([costs, absent], ignore_index=True)
-    scored.save(run.folder / "tables", stem)
-    save_table(table, run.folder / "tables" / f"{stem}_sets")
+    speeds = [c for c in table if c in MEASURED]
+    kept = run.folder / "tables" / f"{stem}_sets.parquet"
+    for path in (tables or {}).values():
+        runner.used.add(Path(path))
+    settings = {"label": label, "seeds": list(seeds), "leave_out_protein": leave_out_protein}
+    with runner.recording(seed=scored.settings["seed"], settings=settings):
+        scored.save(run.folder / "tables", stem)
+        save_table(table.drop(columns=speeds), run.folder / "tables" / f"{stem}_sets")
+    write_log(kept, {"sets": table[["features", *speeds]].dropna().to_dict("records")})
     return Compared(scored, table, {**{n: s[0] for n, s in found.items()}, **own})
 
 

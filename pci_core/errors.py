@@ -46,6 +46,10 @@ class StaleError(PCIError):
     """A result whose inputs changed after it was made."""
 
 
+class ProvenanceError(PCIError):
+    """A file that does not say where it comes from, or says it in a form that cannot be read."""
+
+
 class AnalysisNeedsError(PCIError):
     """An analysis that these cells do not allow: a column, two locations or enough members of a class are missing."""
 

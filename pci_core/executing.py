@@ -18,13 +18,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pci_core
-from pci_core.errors import AnalysisNeedsError, BookError
+from pci_core import used
+from pci_core.errors import AnalysisNeedsError, BookError, PCIError
+from pci_core.logs import now
+from pci_core.provenance import Parent, Record, package_files, record
 from pci_core.reading import read_note
 from pci_core.recipe import load
-from pci_core.storage import atomic_path, content_hash, file_sha256, write_json
+from pci_core.run import Run
+from pci_core.settled import by_name, settle
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256, locked, write_json
 
-_NOT_USED_BY_NOTEBOOKS = ("book.py", "cli.py", "docs.py", "executing.py", "results.py", "atlas.py", "atlas_page")
+_NOT_USED_BY_NOTEBOOKS = (
+    "atlas.py", "atlas_page", "book.py", "book_examples.py", "book_pages.py", "cli.py", "cli_data.py", "cli_hpa.py", "cli_init.py",
+    "cli_options.py", "cli_provenance.py", "cli_weights.py", "docs.py", "executing.py", "results.py", "settled.py",
+)  # fmt: skip
+_FILES = (".toml", ".csv", ".parquet", ".h5ad")
+_WORDS = {"cells": "template", "data": "source of the cells", "environment": "libraries"}  # of what a stamp calls otherwise
+_NAMED = 4  # changed files that a reason names
 _ENVIRONMENT = ("torch", "numpy", "pandas", "anndata", "scikit-image", "scikit-learn", "scipy", "matplotlib", "umap-learn")
 
 
@@ -35,21 +45,44 @@ def recipe_argument(recipe: str) -> str:
 
 
 def inputs(template: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an executed notebook depends on: its cells, parameters, the package and its surroundings."""
+    """Return what an executed notebook depends on: its cells, parameters, files, data, the package file by file, and the libraries."""
     from importlib import metadata
 
-    package = Path(pci_core.__file__).parent
-    sources = [p for p in sorted(package.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
-    sources = [p for p in sources if p.relative_to(package).parts[0] not in _NOT_USED_BY_NOTEBOOKS]
     cells = json.loads(template.read_text(encoding="utf-8"))["cells"]
-    files = [v for v in parameters.values() if isinstance(v, str) and v.endswith(".toml")]
+    files = [Path(v) for v in parameters.values() if isinstance(v, str) and v.endswith(_FILES) and Path(v).is_file()]
     return {
         "cells": content_hash([[c["cell_type"], c["source"], c.get("metadata", {}).get("tags", [])] for c in cells]),
         "parameters": dict(parameters),
-        "recipe": [file_sha256(f) for f in files],
-        "package": content_hash([[p.relative_to(package).as_posix(), file_sha256(p)] for p in sources]),
+        "files": {f.name: file_sha256(f) for f in files},
+        "data": _data(parameters.get("recipe")),
+        "package": {name: digest for name, digest in package_files().items() if name.split("/")[0] not in _NOT_USED_BY_NOTEBOOKS},
         "environment": {name: metadata.version(name) for name in _ENVIRONMENT} | {"python": ".".join(map(str, sys.version_info[:2]))},
     }
+
+
+def _data(recipe: Any) -> str:
+    """Return a hash of what the cells of a recipe are made from now; where that cannot be read, why: the notebook itself will stop."""
+    try:
+        return Run(recipe).made_from() if isinstance(recipe, str) else ""
+    except PCIError as error:
+        return str(error)
+
+
+def differences(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[str]:
+    """Say in words what changed between the inputs of two makings, naming the files; empty where nothing did."""
+    if not found:
+        return ["it was not made yet"]
+    told = []
+    for key, new in wanted.items():
+        old = found.get(key)
+        if old == new:
+            continue
+        what = _WORDS.get(key, key)
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            names = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+            what += f": {', '.join(names[:_NAMED])}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        told.append(f"{what} changed" if ":" not in what else what.replace(":", " changed:", 1))
+    return told
 
 
 def stamp(executed: Path) -> dict[str, Any]:
@@ -57,10 +90,18 @@ def stamp(executed: Path) -> dict[str, Any]:
     return read_note(executed.with_suffix(".json")) or {}
 
 
+def stale(executed: Path, wanted: Mapping[str, Any]) -> list[str]:
+    """Say why an executed copy is not the one that would be made now; empty where it is."""
+    found = stamp(executed)
+    if not executed.is_file() or "inputs" not in found:
+        return differences(None, wanted)
+    told = differences(found["inputs"], wanted)
+    return told or ([] if found.get("sha256") == file_sha256(executed) else ["its executed copy was changed by hand"])
+
+
 def is_current(executed: Path, wanted: Mapping[str, Any]) -> bool:
     """Tell whether an executed copy was made from just that and has not been changed since."""
-    found = stamp(executed)
-    return executed.is_file() and found.get("inputs") == wanted and found.get("sha256") == file_sha256(executed)
+    return not stale(executed, wanted)
 
 
 def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str, Any]) -> bool:
@@ -87,11 +128,17 @@ def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str,
     BookError
         A cell failed; the half-run notebook and its log are named.
     """
+    wanted = inputs(template, parameters)
+    with locked(executed.with_suffix(".lock")):  # several that want the same copy: one makes it, the others find it
+        return _execute(root, template, executed, parameters, wanted)
+
+
+def _execute(root: Path, template: Path, executed: Path, parameters: Mapping[str, Any], wanted: dict[str, Any]) -> bool:
     import papermill
 
     recipe = parameters["recipe"]
-    wanted = inputs(template, parameters)
-    if is_current(executed, wanted):
+    why = stale(executed, wanted)
+    if not why:
         print(f"{template.name}: up to date", flush=True)
         return False
     _check_template(template)
@@ -99,12 +146,16 @@ def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str,
         raise AnalysisNeedsError(known["needs"])
     log = root / "_build" / "log" / f"{template.stem}.txt"
     failed = root / "_build" / "failed" / template.name
+    if executed.is_file():
+        print(f"{template.name}: stale, because {'; '.join(why)}", flush=True)
     print(f"{template.name}: running on {recipe}; what it prints goes to {log.relative_to(root)}", flush=True)
-    executed.with_suffix(".json").unlink(missing_ok=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    note = log.with_suffix(".used")
+    with as_storage_error(log):
+        note.unlink(missing_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     try:
-        with atomic_path(executed) as temporary, open(log, "w", encoding="utf-8") as printed, _kernel(root):
+        with atomic_path(executed) as temporary, open(log, "w", encoding="utf-8") as printed, _kernel(root, note):
             try:
                 papermill.execute_notebook(template, temporary, parameters=dict(parameters), kernel_name="python3", cwd=root,
                                            stdout_file=printed, stderr_file=printed, progress_bar=sys.stderr.isatty())  # fmt: skip
@@ -117,16 +168,30 @@ def execute(root: Path, template: Path, executed: Path, parameters: Mapping[str,
                     f"{template.name} failed on {recipe} in cell {error.exec_count}: {error.ename}: {error.evalue}\n"
                     f"The half-run notebook is {failed.relative_to(root)}, its log {log.relative_to(root)}. The earlier book is untouched."
                 ) from error
+            settle(temporary, parameters, _record(root, template, parameters, note).plain())
     except AnalysisNeedsError as needs:
         write_json(executed.with_suffix(".json"), {"inputs": wanted, "needs": str(needs)})
         raise
-    print(f"{template.name}: done in {time.perf_counter() - began:.0f} s", flush=True)
-    write_json(executed.with_suffix(".json"), {"inputs": wanted, "sha256": file_sha256(executed)})
+    seconds = time.perf_counter() - began
+    print(f"{template.name}: done in {seconds:.0f} s", flush=True)
+    cost = {"seconds": round(seconds, 1), "made": now()}
+    write_json(executed.with_suffix(".json"), {"inputs": wanted, "sha256": file_sha256(executed), **cost})
     return True
 
 
+def _record(root: Path, template: Path, parameters: Mapping[str, Any], note: Path) -> Record:
+    """Return where an executed copy comes from: its template, and the files that its own process noted to have used."""
+    run = Run(parameters["recipe"], quiet=True)
+    label = template.relative_to(root).as_posix() if template.is_relative_to(root) else template.name
+    parents = (Parent(label, file_sha256(template)), *used.noted(note))
+    note.unlink(missing_ok=True)
+    with run.recording([]):
+        seed = parameters.get("seed")
+        return record("notebook", template.stem, seed=seed, settings=by_name(parameters), parents=parents)
+
+
 @contextlib.contextmanager
-def _kernel(root: Path) -> Iterator[None]:
+def _kernel(root: Path, note: Path) -> Iterator[None]:
     """Make ``python3`` mean this very Python, and keep a user's own kernels and start-up scripts out."""
     home = root / "_build" / "jupyter"
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
@@ -135,6 +200,7 @@ def _kernel(root: Path) -> Iterator[None]:
         "JUPYTER_PATH": str(home),  # looked at before the user's folder
         "IPYTHONDIR": str(home / "ipython"),
         "PCI_RUNS": os.environ.get("PCI_RUNS", str(root / "runs")),
+        used.NOTE: str(note),
     }
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)

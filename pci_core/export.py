@@ -48,7 +48,8 @@ def export(run: Run, out: str | os.PathLike[str], kind: str = "pci", score: Run 
         pretrained.export_encoder(weights, draft, **facts)
         if score is not None:
             facts["knn"] = _scores(score, draft, Path(scratch), kind)
-    return pretrained.export_encoder(weights, out, **facts)
+    with run.recording([weights]):
+        return pretrained.export_encoder(weights, out, **facts)
 
 
 def _scores(run: Run, path: Path, scratch: Path, kind: str) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _card_lines(path: Path, card: dict[str, Any]) -> list[str]:
         f"- Cells: {card['cells']:,} of {card['images']:,} images{f' and {n:,} proteins' if (n := card.get('proteins')) else ''} "
         f"(recipe `{card['recipe']}`, {'simulated' if card['simulated'] else 'real'})",
         f"- Training: {card['pairs']:,} pairs in {card['epochs']} epochs, width {card['architecture']['width']:g}, "
-        f"seed {card['training']['seed']}, {card['seconds'] / 3600:.1f} h on {card['hardware']}",
+        f"seed {card['training']['seed']}" + (f", {card['seconds'] / 3600:.1f} h on {card['hardware']}" if "seconds" in card else ""),
         *([f"- Began as: `{card['training']['start']}`"] if card["training"].get("start") else []),
         f"- Held-out loss after each epoch: {', '.join(f'{v:.5f}' for v in held)}",
         f"- File: {path.stat().st_size / 1e6:.1f} MB, convolutions in float16; trained weights {card['trained_weights'][:12]}…",

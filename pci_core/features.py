@@ -33,10 +33,12 @@ from pci_core.cells import CellDataset
 from pci_core.errors import DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
 from pci_core.hdf5 import check_hdf5
+from pci_core.logs import read_log, split, write_log
 from pci_core.model import SourceCellEncoder, check_layer
 from pci_core.parts import Part, own_rows, put_together
 from pci_core.pooled import Pooler, arrays
 from pci_core.pretrained.fit import check_channels as check_channels
+from pci_core.provenance import KEY, record
 from pci_core.reading import refusing
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path, content_hash
@@ -234,18 +236,24 @@ def _writing(
         table = dataset.table.assign(**(more_obs or {})).set_index("cell_id", drop=False).rename_axis(None)  # not held during the work
         write_elem(store, "obs", table)
         write_elem(store, "var", pd.DataFrame(index=names))
-        known = {k: v for part in facts for k, v in part.items() if v is not None}  # read now: what the work cost is known at its end
-        uns = {"pci": {**known, "version": pci_core.__version__}}
+        # read now: what the work cost is known at its end; it goes beside the file, which is the same every time
+        known, measured = split({k: v for part in facts for k, v in part.items() if v is not None})
+        settings = {k: known[k] for k in ("model", "layer", "pooling", "precision", "pretrained") if known.get(k)}
+        facts_of = {"recipe": str(known.get("recipe", "")), "weights": str(known.get("weights", "")), "data": dataset.sha256}
+        made = record("features", path.stem, settings=settings, **facts_of).text()
+        uns = {"pci": {**known, "version": pci_core.__version__, "provenance": made}}
         write_elem(store, "uns", uns)
         spatial = {"spatial": table[["x", "y"]].to_numpy("float64")} if {"x", "y"} <= set(table) else {}
         for empty in ("layers", "obsp", "varp", "varm"):
             write_elem(store, empty, {})
         write_elem(store, "obsm", {**spatial, **(more_obsm or {})})
-        _write_parquet(parquet, table, x, names)
+        _write_parquet(parquet, table, x, names, made)
+        write_log(path, measured)
 
 
-def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], block: int = 8192) -> None:
-    schema = pa.schema([*((f"{METADATA}{c}", pa.string()) for c in table), *((n, pa.float32()) for n in names)])
+def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], made: str, block: int = 8192) -> None:
+    columns_of = [*((f"{METADATA}{c}", pa.string()) for c in table), *((n, pa.float32()) for n in names)]
+    schema = pa.schema(columns_of, metadata={KEY: made})
     with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for i in range(0, len(table), block):
             # numbers in the cell table become texts: pycytominer takes every numeric column for a feature
@@ -304,6 +312,7 @@ def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = No
     with refusing(path, DatasetError, "is no readable feature set", again):
         adata = anndata.read_h5ad(path)
         made_from = str(adata.uns["pci"]["dataset"])
+        adata.uns["pci"] = {**read_log(path), **adata.uns["pci"]}
     if dataset is not None and made_from != dataset.sha256:
         raise StaleError(
             f"{path} was made from another version of the cells (sha256 {made_from[:12]}…, now {dataset.sha256[:12]}…). "

@@ -18,6 +18,7 @@ import pci_core
 from pci_core.data import authors
 from pci_core.data.download import cache_folder
 from pci_core.errors import CheckpointError, unknown_name
+from pci_core.provenance import Parent, record
 from pci_core.reading import is_file
 from pci_core.recipe import Recipe
 from pci_core.storage import file_sha256, locked
@@ -183,6 +184,7 @@ def describe(
         "source": source,
         "import": {k: facts[k] for k in ("batchnorm", "keras_version", "target_prefix")},
         "versions": {"pci_core": pci_core.__version__},
+        "provenance": record("weights", name or path.stem, parents=(Parent(path.name, facts["file_sha256"]),)).plain(),
     }
 
 

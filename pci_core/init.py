@@ -24,7 +24,7 @@ from pci_core.data.table import check_field_table
 from pci_core.errors import ImageError, StorageError
 from pci_core.imaging.cell_size import WHOLE
 from pci_core.plots.contact_sheet import View, contact_sheet
-from pci_core.storage import as_storage_error, atomic_path, write_text
+from pci_core.storage import as_storage_error, write_bytes, write_text
 
 _LISTED = 12  # reasons and fields that the summary shows; left_out.csv holds all
 
@@ -81,7 +81,8 @@ def init_folder(
     name = _plain_name(name or folder.resolve().name)
     where = Path(out) if out is not None else _default_out(folder, name)
     targets = [where / f for f in ("fields.csv", f"{name}.toml", "contact_sheet.png", "left_out.csv")]
-    _refuse_existing(targets, force)
+    if targets[1].exists():  # else what is there may be what a killed run left; then it is what would be written
+        _refuse_existing([t for t in targets if t.exists()], force)
     survey = survey_folder(folder, [where], progress)
     found = propose(survey, name, protein=protein, segment=segment, group=group, method=method)
     table = field_table(found, where)
@@ -105,14 +106,17 @@ def init_folder(
     figure = contact_sheet(
         views, channels, found.crop, um, title, [f"found by '{found.method}'", "PROPOSED by pci init: check before cutting"]
     )
-    _keep_existing(targets)
-    with atomic_path(targets[0]) as temporary:
-        table.to_csv(temporary, index=False)
-    with atomic_path(targets[2]) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    sheet = io.BytesIO()
+    figure.savefig(sheet, dpi=110, format="png")
+    contents = {targets[0]: table.to_csv(index=False, lineterminator=os.linesep).encode(), targets[2]: sheet.getvalue()}
     if survey.left_out:
-        write_text(targets[3], _csv([("file", "reason"), *survey.left_out]))
-    write_text(targets[1], text)  # last: a recipe that is there is whole
+        contents[targets[3]] = _csv([("file", "reason"), *survey.left_out]).encode()
+    contents[targets[1]] = text.encode()  # last: a recipe that is there is whole
+    in_the_way = [t for t in targets if t.exists() and t.read_bytes() != contents.get(t)]
+    _refuse_existing(in_the_way, force)
+    _keep_existing(targets if force else [])
+    for target, content in contents.items():
+        write_bytes(target, content)
     files = tuple(t for t in targets if t.exists())
     return Written(targets[1], files, summary(found, files))
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ from pci_core.analysis.result import save_table
 from pci_core.cells import CellDataset
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
 from pci_core.names import parse_feature_name
+from pci_core.plots.keep import save_figure
 from pci_core.plots.style import set_label
 from pci_core.run import Run
-from pci_core.storage import atomic_path
 
 ADDRESS = "https://github.com/OWNER/REPOSITORY"  # as pyproject.toml has it; `make address` copies it here and into the notebooks
 COLAB_CELL = f"""# On Colab only: install the package, with the torch that Colab brings.
@@ -127,6 +128,12 @@ class Notebook:
 
     # --- what is kept
 
+    def recording(self) -> AbstractContextManager[None]:
+        """Let what is written under the block say that it is of this notebook and was made from all that its run has handed out."""
+        if self.own_table:
+            self.run.used.add(Path(self.chosen))
+        return self.run.recording(seed=self.seed, settings={"notebook": self.name, "features": self.set_name})
+
     @property
     def stem(self) -> str:
         """Beginning of the names of this notebook's files, from its own name and the feature set's."""
@@ -134,15 +141,14 @@ class Notebook:
 
     def table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
         """Keep a table as parquet and CSV in the run's ``tables/`` and return it for showing."""
-        save_table(table.reset_index() if table.index.name else table, self.run.folder / "tables" / f"{self.stem}_{name}")
+        with self.recording():
+            save_table(table.reset_index() if table.index.name else table, self.run.folder / "tables" / f"{self.stem}_{name}")
         return table
 
     def figure(self, figure: Figure, name: str) -> Figure:
         """Keep a figure as PNG and SVG in the run's ``figures/`` and return it for showing."""
-        for kind in ("png", "svg"):
-            path = self.run.folder / "figures" / f"{self.stem}_{name}.{kind}"
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=kind, dpi=150)
+        with self.recording():
+            save_figure(figure, self.run.folder / "figures" / f"{self.stem}_{name}")
         return figure
 
     def score(
@@ -186,7 +192,8 @@ class Notebook:
     def scores(self) -> pd.DataFrame:
         """Write all headline numbers to ``tables/`` and return them laid out for reading."""
         table = pd.DataFrame(self._scores, columns=list(SCORE_COLUMNS))
-        save_table(table, self.run.folder / "tables" / f"{self.stem}_scores")
+        with self.recording():
+            save_table(table, self.run.folder / "tables" / f"{self.stem}_scores")
         return laid_out(table)
 
 

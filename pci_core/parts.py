@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +64,8 @@ class Part:
         return {"path": str(self.path.absolute()), "start": self.start, "rows": self.rows}
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._handle.close()
+        with contextlib.suppress(OSError):  # on a full disk closing fails once more; `close` has told of it
+            self._handle.close()
         self.path.unlink(missing_ok=True)
 
 

@@ -223,6 +223,18 @@ class Recipe:
         """Return a hash of the named parts, e.g. ``section_hash("channels", "crop")``."""
         return content_hash({n: _plain(getattr(self, n)) for n in names})
 
+    def placeless(self) -> Recipe:
+        """Return a copy whose files are named without the folders of this machine, for hashes that are the same everywhere."""
+        path, training = self.source.path, self.training
+        source = dataclasses.replace(self.source, path=_placeless(path))
+        trained = dataclasses.replace(training, pretrained=_placeless(training.pretrained), start=_placeless(training.start))
+        return dataclasses.replace(self, source=source, training=trained, folder=None)
+
+    def identity(self) -> str:
+        """Return a hash of all that the recipe fixes, wherever its files lie."""
+        here = self.placeless()
+        return here.section_hash(*(f.name for f in dataclasses.fields(self) if f.name != "folder"))
+
     def replace(self, **sections: dict[str, Any]) -> Recipe:
         """Return a copy with some keys of some sections changed, e.g. ``replace(training={"epochs": 3})``."""
         known = {f.name for f in dataclasses.fields(self)}
@@ -234,6 +246,10 @@ class Recipe:
                 type(getattr(self, section)), {**_plain(getattr(self, section)), **values}, f"{self.name} [{section}]"
             )
         return _check(dataclasses.replace(self, **changed), self.name)
+
+
+def _placeless(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """Results that took long, kept as small tables, and the page that shows every published figure beside ours.
 
 ``pci results RECIPE`` runs the analysis notebooks on several feature sets and keeps their headline numbers
-under ``book/results/<recipe>/``, one CSV a notebook, with ``provenance.json``: command, cells, hardware,
-versions. No pixel of a cell is kept. The page is filled from them, and from what the reader's own build found.
+under ``book/results/<recipe>/``, one CSV a notebook, with ``provenance.json``: command, cells, versions, and where each
+CSV comes from; what it cost is in the log beside it. No pixel of a cell is kept. The page is filled from them, and from
+what the reader's own build found.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,18 +22,19 @@ from pci_core import device as devices
 from pci_core.analysis.paper import paper_figure
 from pci_core.errors import AnalysisNeedsError, BookError, DatasetError, unknown_name
 from pci_core.executing import execute, recipe_argument
+from pci_core.logs import read_log, write_log
 from pci_core.notebook import SCORE_COLUMNS, as_text
 from pci_core.plots.style import set_label
+from pci_core.provenance import Record, record
 from pci_core.reading import read_csv, read_json, read_note, refusing
 from pci_core.recipe import load
 from pci_core.run import Run
-from pci_core.storage import atomic_path, write_json
+from pci_core.storage import atomic_path, file_sha256, locked, write_json
 
 PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
 SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
 _MARKER = re.compile(r"^<!-- results: (\w+) -->$", re.MULTILINE)
 _FEATURES = re.compile(r'(?:"|\\n)features = ')  # the parameter, in the JSON of a notebook
-_TOLD = ("seconds", "hardware", "command", "encoder", "made")  # of a table's provenance, on the page
 _BENCHMARK = {
     "features": str, "classifier": str, "k": "int64", "left_out": str, "accuracy": "float64", "low": "float64", "high": "float64",
     "n_cells": "int64",
@@ -85,7 +88,10 @@ def keep(root: Path, recipe: str, features: Sequence[str] = SETS, only: Sequence
             table = pd.concat(found, ignore_index=True)
             with atomic_path(out) as temporary:
                 table.round(6).to_csv(temporary, index=False)
-            _note(out, run, f"pci results {recipe} --only {template.stem[:2]} --features {','.join(features)}", time.perf_counter() - began)
+            command = f"pci results {Path(recipe).name} --only {template.stem[:2]} --features {','.join(features)}"
+            with run.recording([tables / f"{template.stem}_{name}_scores.parquet" for name in features]):
+                made = record("result", template.stem)
+            _note(out, run, command, made, time.perf_counter() - began)
             written.append(out)
     if not written:
         raise AnalysisNeedsError("nothing to keep: " + " ".join(left_out.values()))
@@ -102,22 +108,27 @@ def _templates(root: Path, only: Sequence[str] | None) -> list[Path]:
     return [p for p in known if not only or any(p.name.startswith(prefix) for prefix in only)]
 
 
-def _note(out: Path, run: Run, command: str, seconds: float) -> None:
+def _note(out: Path, run: Run, command: str, made: Record, seconds: float) -> None:
     """Write where a table came from beside it, keeping what is known of the others."""
     path = out.with_name(PROVENANCE)
-    known = read_note(path) or {}
     dataset, where = run.cells(), devices.choose_device("auto")
-    known[out.stem] = {
-        "command": command,
-        "cells": len(dataset),
-        "dataset": dataset.sha256,
-        "simulated": run.recipe.simulated,
-        "encoder": Path(run.recipe.training.pretrained).name or "trained on these cells",
-        "seconds": round(seconds),
-        "hardware": devices.describe(where, devices.choose_precision(where, "auto")),
-        "version": pci_core.__version__,
-        "made": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
+    with locked(run.folder / "log" / "results.lock"):  # another process may keep another notebook's numbers at the same time
+        _add(path, out.stem, {
+            "command": command,
+            "cells": len(dataset),
+            "dataset": dataset.sha256,
+            "simulated": run.recipe.simulated,
+            "encoder": Path(run.recipe.training.pretrained).name or "trained on these cells",
+            "version": pci_core.__version__,
+            "sha256": file_sha256(out),
+            "provenance": made.plain(),
+        })  # fmt: skip
+    write_log(out, {"seconds": round(seconds), "hardware": devices.describe(where, devices.choose_precision(where, "auto"))})
+
+
+def _add(path: Path, name: str, facts: dict[str, Any]) -> None:
+    known = read_note(path) or {}
+    known[name] = facts
     write_json(path, dict(sorted(known.items())))
 
 
@@ -200,10 +211,13 @@ def _shown(features: pd.Series) -> list[str]:
 
 def _provenance(path: Path) -> str:
     known = (read_note(path.with_name(PROVENANCE)) or {}).get(path.stem)
-    if not isinstance(known, dict) or not set(_TOLD) <= set(known) or not isinstance(known["seconds"], (int, float)):
+    known = read_log(path) | known if isinstance(known, dict) else {}
+    cost_known = isinstance(known.get("seconds"), (int, float)) and "hardware" in known
+    if not {"command", "encoder"} <= set(known):
         return ""
-    cost = f"{known['seconds'] / 60:.0f} min on {known['hardware']}"
-    return f"Made by `{known['command']}` in {cost}; encoder: {known['encoder']}; {known['made']}."
+    cost = f" in {known['seconds'] / 60:.0f} min on {known['hardware']}" if cost_known else ""
+    day = f"; {str(known['made'])[:10]}" if "made" in known else ""
+    return f"Made by `{known['command']}`{cost}; encoder: {known['encoder']}{day}."
 
 
 def _table(scores: pd.DataFrame, title: str, foot: str = "") -> str:

@@ -5,9 +5,11 @@ Every step writes to a temporary name and renames; see `pci_core.steps` for when
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
-from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, state_hash, training_key
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, state_hash, training_key, with_speeds
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
@@ -30,17 +32,20 @@ from pci_core.errors import CheckpointError, DatasetError, RecipeError, StaleErr
 from pci_core.features import extract, read_features, write_features
 from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
+from pci_core.logs import log_path
 from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
 from pci_core.painting import Painted, paint
 from pci_core.parallel import on_cluster
 from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
+from pci_core.provenance import Record, context
 from pci_core.reading import read_csv, refusing
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
-from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256, temporary_path
 from pci_core.train import load_model, train
+from pci_core.used import Used
 from pci_core.weights import load_safetensors
 
 DATA_PLACE = "data_folder.txt"  # in a run's folder: where the files lay that its cells were made from
@@ -129,6 +134,7 @@ class Run:
         self.compile, self.crops = compile, crops
         self.quiet = quiet or not distributed.world().is_first  # several processes that work together speak with one voice
         self.steps = Steps(self.folder / "steps")
+        self.used = Used(self.folder.parent)
 
     @property
     def differs(self) -> str:
@@ -146,9 +152,28 @@ class Run:
         return other
 
     def _again(self, training: dict[str, Any], recipe: Recipe | None = None) -> Run:
-        return Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
+        other = Run(recipe or self._base, self.folder.parent, training=training, sample=self.sample, vgg16_weights=self.vgg16_weights,
                    device=self.device, precision=self.precision, compile=self.compile, crops=self.crops, jobs=self.jobs, dask=self.dask,
                    quiet=self.quiet)  # fmt: skip
+        other.used = self.used  # what either hands out, the same analysis has used
+        return other
+
+    def recording(
+        self, parents: Sequence[Path] | None = None, seed: int | None = None, settings: Mapping[str, Any] | None = None
+    ) -> AbstractContextManager[None]:
+        """Let what is written under the block say that it is of this recipe and was made from these files.
+
+        Parameters
+        ----------
+        parents : sequence of Path, optional
+            By default all files that this run has handed out so far.
+        seed : int, optional
+        settings : dict, optional
+            Plain values, see `pci_core.provenance.Record`.
+        """
+        known = {k: v for k, v in self._changed.items() if k not in ("pretrained", "start")} | dict(settings or {})
+        files = self.used.parents(None if parents is None else parents)
+        return context(Record("", "", self._base.name, self._base.identity(), seed=seed, settings=known, parents=files))
 
     # --- steps
 
@@ -162,6 +187,7 @@ class Run:
         """
         everything = self._all_cells()
         if self.sample is None or self.sample >= len(everything):
+            self.used.add(everything.folder)
             return everything
         out = self.folder / f"cells{self._sample_suffix}"
         obs, label = everything.table, self.recipe.label
@@ -170,44 +196,55 @@ class Run:
         inputs = {"dataset": everything.sha256, "label": label, "cells": self.sample}
 
         def make() -> None:
-            more = {k: v for k, v in everything.info.items() if k not in ("channels", "um_per_px", "cells", "images", "files", "sha256")}
-            with CellWriter(out, everything.channels, everything.um_per_px, **more, sample_of=everything.sha256) as writer:
+            own = ("channels", "um_per_px", "cells", "images", "files", "sha256", "provenance")
+            more = {k: v for k, v in everything.info.items() if k not in own}
+            settings = {"sample": self.sample, "label": label}
+            with (
+                self.recording([everything.folder], settings=settings),
+                CellWriter(out, everything.channels, everything.um_per_px, **more, sample_of=everything.sha256) as writer,
+            ):
                 for rows in np.array_split(np.flatnonzero(drawn), max(1, int(drawn.sum()) // 1024)):
                     writer.add(everything.read(rows), obs.iloc[rows])
 
         self.steps.make(out.name, inputs, [out / CROPS, out / TABLE], make)
         self._check_unchanged(out.name, out)
+        self.used.add(out)
         return CellDataset(out)
 
     @property
     def _sample_suffix(self) -> str:
         return f"+cells={self.sample}{self._label}" if self.sample else ""  # another label draws other images
 
+    def made_from(self) -> str:
+        """Return a hash of what the cells are made from as it is now, without making them: recipe, code, field table, files."""
+        return content_hash(sources.inputs(self.recipe)[0])
+
     def _all_cells(self) -> CellDataset:
         out = self.folder / "cells"
-        inputs: dict[str, Any] = {
-            "recipe": self.recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
-            "code": sources.CODE[self.recipe.source.kind],
-        }
+        inputs, fields = sources.inputs(self.recipe)
         ready = self.recipe.source.kind in sources.READY
-        fields = sources.field_table(self.recipe) if self.recipe.source.kind in sources.TABLES else None
-        if fields is not None:
-            inputs["fields"] = _table_hash(*fields)
-        elif seen := sources.files_seen(self.recipe):
-            inputs["files"] = seen
+        came = {"source": self.recipe.source.kind}
 
         def make() -> None:
             if ready:
-                sources.ready_cells(self.recipe, out, progress=not self.quiet)
+                with self.recording([], settings=came):
+                    sources.ready_cells(self.recipe, out, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             elif fields is not None:
-                with on_cluster(self.dask, self.folder, _first_image(*fields), quiet=self.quiet):
+                table_file = [self.recipe.source_path] if self.recipe.source_path.is_file() else []
+                with (
+                    on_cluster(self.dask, self.folder, _first_image(*fields), quiet=self.quiet),
+                    self.recording(table_file, settings=came),
+                ):
                     build_cells(*fields, self.recipe, out, jobs=self.jobs, progress=not self.quiet)
                 sources.remember(self.recipe, self.folder / DATA_PLACE)
             else:
                 table, root = self.fields()
                 truth = pd.read_parquet(root / "truth.parquet")
-                with on_cluster(self.dask, self.folder, _first_image(table, root), quiet=self.quiet):
+                with (
+                    on_cluster(self.dask, self.folder, _first_image(table, root), quiet=self.quiet),
+                    self.recording([root / "fields.csv", root / "truth.parquet"], self.recipe.source.seed, came),
+                ):
                     build_cells(table, root, self.recipe, out, truth=truth, jobs=self.jobs, progress=not self.quiet)
 
         self.steps.make("cells", inputs, [out / CROPS, out / TABLE], make)
@@ -231,6 +268,7 @@ class Run:
 
         inputs = {"recipe": self.recipe.section_hash("source"), "code": sources.CODE["simulate"]}
         self.steps.make("fields", inputs, [out / "fields.csv", out / "truth.parquet"], make)
+        self.used.add(out / "fields.csv")
         return read_field_table(out / "fields.csv", self.recipe)
 
     def model(self, kind: str = "pci") -> Model:
@@ -244,7 +282,10 @@ class Run:
             The file named holds an encoder alone, or is of other channels or another rescaling.
         """
         given = self._weights(kind, shipped=False)
-        return pretrained.load_network(given, self.recipe) if given else load_model(self.train(kind) / WEIGHTS)[0]
+        if given:
+            self.used.add(given.path)
+            return pretrained.load_network(given, self.recipe)
+        return load_model(self.train(kind) / WEIGHTS)[0]
 
     def train(self, kind: str = "pci") -> Path:
         """Train a network if it is not there yet; return its folder."""
@@ -265,11 +306,13 @@ class Run:
             world = distributed.world()
             with world.holding(lambda: self.steps.locked(work.name)):  # the same with more epochs works in the same folder
                 world.first(lambda: self._start_from_shorter(work, cut))
-                train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, data=self.crops,
-                      compile=self.compile, quiet=self.quiet, start=start)  # fmt: skip
+                with self.recording([dataset.folder], settings={"start": Path(self.recipe.training.start).name} if start else {}):
+                    train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, data=self.crops,
+                          compile=self.compile, quiet=self.quiet, start=start)  # fmt: skip
                 world.first(lambda: _move(work, out))
 
         self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make, together=True)
+        self.used.add(out / WEIGHTS)
         return out
 
     def features(self, names: str | Sequence[str] = LAYERS) -> dict[str, anndata.AnnData]:
@@ -302,6 +345,7 @@ class Run:
                     f"{path} is not what this run wrote: it was damaged, or changed by hand or by another program. Put it back, or delete "
                     "it and run 'pci features' again."
                 )
+            self.used.add(path)
         return paths
 
     def paint(self, sources: np.ndarray, targets: np.ndarray, kind: str = "pci") -> Painted:
@@ -311,7 +355,8 @@ class Run:
     def card(self, kind: str = "pci") -> dict[str, Any]:
         """Return what is known of the network of `model`: architecture, pairs, seconds, losses, hardware, versions."""
         given = self._weights(kind, shipped=False)
-        return load_safetensors(given.path if given else self.train(kind) / WEIGHTS)[1]
+        card = load_safetensors(given.path if given else self.train(kind) / WEIGHTS)[1]
+        return {"seconds": math.nan, "hardware": "unknown hardware", **card}  # where the log that lay beside the file is gone
 
     def losses(self, kind: str = "pci") -> pd.DataFrame:
         """Return the training curve, one row an epoch: train and held-out loss, pairs/s, share of waiting."""
@@ -319,9 +364,10 @@ class Run:
             raise CheckpointError(
                 f"the training curve of {given.name} is not in its file. Leave it out (--scratch) for one of these cells."
             )
-        path = self.train(kind) / LOSSES
-        with refusing(path, DatasetError, "is no readable training curve", f"Delete {path.parent} and train again."):
-            return read_csv(path).astype("float64").astype({"epoch": "int64"})
+        folder = self.train(kind)
+        with refusing(folder / LOSSES, DatasetError, "is no readable training curve", f"Delete {folder} and train again."):
+            rows = read_csv(folder / LOSSES).astype("float64").astype({"epoch": "int64"}).to_dict("records")
+        return pd.DataFrame(with_speeds(folder, rows))
 
     # --- how steps are made
 
@@ -356,9 +402,10 @@ class Run:
             note = scale_note(loaded[1], given.name, dataset.um_per_px, dataset.crops.shape[-1]) if loaded and given else ""
             if note and not self.quiet:
                 print(f"Note: {note}")
-            extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess, facts | {"weights_note": note or None},
-                    pooling=pooling, device=self.device, precision=self.precision, data=self.crops, compile=self.compile,
-                    quiet=self.quiet, prefix=kind)  # fmt: skip
+            with self.recording([dataset.folder, *([path] if path else [])], None if path else spec.seed):
+                extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess,
+                        facts | {"weights_note": note or None}, pooling=pooling, device=self.device, precision=self.precision,
+                        data=self.crops, compile=self.compile, quiet=self.quiet, prefix=kind)  # fmt: skip
 
         self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind, together=True)
 
@@ -382,8 +429,10 @@ class Run:
             with on_cluster(self.dask if family in PER_CELL else None, self.folder, dataset.folder / CROPS, quiet=self.quiet):
                 made = compute([steps[step][0] for step in todo], dataset, recipe, group, vgg16_weights=self.vgg16_weights,
                                device=self.device, precision=self.precision, jobs=self.jobs, quiet=self.quiet)  # fmt: skip
-            for name, measured in made.items():
-                write_features(dataset, measured, paths[name], facts)
+            files = [self.vgg16_weights] if family == "vgg16" and self.vgg16_weights else []
+            with self.recording([dataset.folder, *files], recipe.training.seed if family == "supervised" else None):
+                for name, measured in made.items():
+                    write_features(dataset, measured, paths[name], facts)
 
         self.steps.make_all({step: [p] for step, (_, p) in steps.items()}, inputs, make, family)
 
@@ -410,6 +459,8 @@ class Run:
         if best:
             with atomic_path(work / CHECKPOINT) as temporary:
                 shutil.copyfile(best[1], temporary)
+            if (log := log_path(best[1].with_name(WEIGHTS))).is_file():
+                shutil.copyfile(log, log_path(work / WEIGHTS))
 
     def _check_unchanged(self, name: str, folder: Path) -> None:
         """Compare size and time of the files with the stamp; only where they differ, their hashes."""
@@ -434,15 +485,7 @@ def _first_image(table: pd.DataFrame, root: Path) -> Path | None:
 
 def _move(work: Path, out: Path) -> None:
     with atomic_path(out, folder=True) as temporary:
-        shutil.copytree(work, temporary, dirs_exist_ok=True)
-    shutil.rmtree(work)
-
-
-def _table_hash(table: pd.DataFrame, root: Path) -> str:
-    files = []
-    for column in (c for c in table if c == "path" or c == "labels" or c.startswith("path_")):
-        for name in table[column]:
-            if name:
-                stat = (root / name).stat()
-                files.append([name, stat.st_size, stat.st_mtime_ns])
-    return content_hash([table.to_dict("list"), files])
+        shutil.copytree(work, temporary, dirs_exist_ok=True)  # a copy: moved and killed, hours of training would be a leftover
+    old = temporary_path(work)
+    os.rename(work, old)  # at once: half removed it would be taken for a training that was cut
+    shutil.rmtree(old)

@@ -19,7 +19,7 @@ from typing import Any
 
 from pci_core import distributed
 from pci_core.reading import read_note
-from pci_core.storage import content_hash, file_sha256, locked, sweep_temporaries, write_json
+from pci_core.storage import as_storage_error, content_hash, file_sha256, locked, locked_if_free, sweep_temporaries, write_json
 
 HASHED = ("crops.npy", "cells.parquet")  # their hashes stand in dataset.json
 
@@ -79,13 +79,16 @@ class Steps:
         if world.size > 1 and not together:
             world.first(lambda: self.make_all(steps, inputs, work, lock))
             return
+        lock = lock or next(iter(steps), "")
         if not world.first(lambda: self._missing(steps, inputs)):
+            world.first(lambda: self._settle(steps, inputs, lock))
             return
-        with world.holding(lambda: self.locked(lock or next(iter(steps)))):
+        with world.holding(lambda: self.locked(lock)):
             todo = world.first(lambda: self._missing(steps, inputs))  # another process may have made them while we waited
             if todo:
-                world.first(lambda: _sweep(steps[todo[0]][0]))
-                work(todo)
+                world.first(lambda: self._begin(todo, steps))
+                with as_storage_error(steps[todo[0]][0]):
+                    work(todo)
                 give_back_memory()
                 world.first(lambda: self._note(todo, inputs, steps))
 
@@ -95,8 +98,10 @@ class Steps:
 
     def is_made(self, name: str, inputs: Mapping[str, Any], files: Iterable[Path]) -> bool:
         """Tell whether a step was made with these inputs and its files are there."""
-        stamp = self.stamp(name)
-        return stamp is not None and stamp.get("made_from") == content_hash(inputs) and all(f.exists() for f in files)
+        stamp, files = self.stamp(name), list(files)
+        if stamp is None or stamp.get("made_from") != content_hash(inputs) or not all(f.exists() for f in files):
+            return False
+        return not self._begun(name).exists() or stamp.get("files") == _seen(files)
 
     def stamp(self, name: str) -> dict[str, Any] | None:
         """Return what is noted of a step: ``made_from, inputs, files`` (size and time of each), ``sha256`` (of each), ``made``.
@@ -105,19 +110,48 @@ class Steps:
         """
         return read_note(self.folder / f"{name}.json")  # the lock will say what is wrong with the folder
 
+    def _begun(self, name: str) -> Path:
+        """Return the mark that says: this step was begun anew over an earlier result, and not ended.
+
+        Killed between the new result and its stamp, the old stamp would vouch for a result that is not its own. While the mark is
+        there, a stamp counts only for files of the size and time that it names.
+        """
+        return self.folder / f"{name}.begun"
+
+    def _begin(self, names: list[str], steps: Mapping[str, list[Path]]) -> None:
+        _sweep(steps[names[0]][0])
+        for name in names:
+            if self.stamp(name) is not None:
+                with as_storage_error(self._begun(name)):
+                    self._begun(name).touch()
+
+    def _settle(self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any], lock: str) -> None:
+        """Clear away what a process that is gone left of beginning steps anew, where the earlier results are whole."""
+        if any(self._begun(name).exists() for name in steps):
+            with locked_if_free(self.folder / f"{lock}.lock") as free:
+                for name, files in steps.items() if free else ():
+                    if self.is_made(name, inputs, files):
+                        _sweep(files[0])
+                        self._begun(name).unlink(missing_ok=True)
+
     def _missing(self, steps: Mapping[str, list[Path]], inputs: Mapping[str, Any]) -> list[str]:
         return [name for name, files in steps.items() if not self.is_made(name, inputs, files)]
 
     def _note(self, names: list[str], inputs: Mapping[str, Any], steps: Mapping[str, list[Path]]) -> None:
         for name in names:
             self._stamp(name, inputs, steps[name])
+            self._begun(name).unlink(missing_ok=True)
 
     def _stamp(self, name: str, inputs: Mapping[str, Any], files: list[Path]) -> None:
-        seen = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         hashes = {f.name: file_sha256(f) for f in files if f.name not in HASHED}
-        content = {"made_from": content_hash(inputs), "inputs": inputs, "files": seen, "sha256": hashes, "made": made}
+        content = {"made_from": content_hash(inputs), "inputs": inputs, "files": _seen(files), "sha256": hashes, "made": made}
         write_json(self.folder / f"{name}.json", content)
+
+
+def _seen(files: Iterable[Path]) -> dict[str, list[int]]:
+    """Return size and time of each file."""
+    return {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
 
 
 def _sweep(output: Path) -> None:

@@ -7,12 +7,14 @@ earlier result untouched, and through `as_storage_error`, so that a full disk sa
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,23 +26,82 @@ from pci_core.errors import StorageError
 _REMEDY = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder with --runs",
     errno.EDQUOT: "your disk quota is used up; free some space or choose another folder with --runs",
+    errno.EFBIG: "files may not be so large here (see 'ulimit -f', or the file system); choose another folder with --runs",
     errno.EACCES: "the folder is not writable; change its permissions or choose another with --runs",
     errno.EPERM: "the folder is not writable; change its permissions or choose another with --runs",
     errno.EROFS: "the file system is read-only; choose another folder with --runs",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder with --runs",
 }
-_MARK = ".writing-"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MARK, _ASIDE = ".writing-", ".replaced-"
+_PROBE = 1 << 16  # bytes written to see whether there is room
+_swept: set[tuple[int, str]] = set()  # folders that this process has looked through for what dead ones left
 
 
 @contextlib.contextmanager
 def as_storage_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an `OSError` about space or permissions under the block into a `StorageError` naming `path`."""
+    """Turn an error about space or permissions under the block into a `StorageError` naming `path`.
+
+    Libraries that write by themselves (HDF5, Arrow, torch, images) tell of a full disk in errors of their own; for those the
+    text is looked at, and whether there is room.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in _REMEDY:
-            raise StorageError(f"cannot write {path}: {_REMEDY[error.errno]}.") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        if code := disk_trouble(error, Path(path)):
+            raise StorageError(f"cannot write {_named(error, Path(path))}: {_REMEDY[code]}.") from error
         raise
+
+
+def disk_trouble(error: BaseException, path: Path) -> int:
+    """Return the errno of what is wrong with the disk or folder if that is what an error is about, else 0."""
+    if isinstance(error, StorageError):
+        return 0
+    seen, cause = 0, error  # h5py may fail once more while it closes the file
+    while cause is not None and seen < 8:
+        if isinstance(cause, OSError) and cause.errno in _REMEDY:
+            return int(cause.errno)
+        text = str(cause)
+        if code := next((c for c in _NO_ROOM if os.strerror(c) in text or f"errno = {c}," in text or f"[Errno {c}]" in text), 0):
+            return code
+        cause, seen = cause.__cause__ or cause.__context__, seen + 1  # type: ignore[assignment]
+    if isinstance(error, OSError) and error.errno is None or type(error) is RuntimeError:
+        return _without_room(path)
+    return 0
+
+
+def _without_room(path: Path) -> int:
+    """Try to write a little beside `path`; return the errno of what forbids it, or 0."""
+    temporary = temporary_path(path)
+    limit = _largest_file()
+    if limit is not None and temporary.is_file() and temporary.stat().st_size >= limit - _PROBE:
+        return errno.EFBIG
+    probe = temporary.with_name(f"{_MARK}{socket.gethostname()}-{os.getpid()}-probe")
+    try:
+        with open(probe, "wb") as handle:
+            handle.write(b"\0" * _PROBE)
+    except OSError as error:
+        return error.errno if error.errno in _NO_ROOM else 0
+    finally:
+        probe.unlink(missing_ok=True)
+    return 0
+
+
+def _largest_file() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows knows no such limit
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _named(error: BaseException, path: Path) -> str:
+    """Return the path to tell of: the one in the error where it is another than what was being written under `path`."""
+    name = getattr(error, "filename", None)
+    if not isinstance(name, str) or any(mark in name for mark in (_MARK, _ASIDE)) or path == Path(name):
+        return str(path)
+    return f"{path} ({name})"
 
 
 @contextlib.contextmanager
@@ -50,7 +111,8 @@ def atomic_path(path: str | os.PathLike[str], folder: bool = False) -> Iterator[
     Parameters
     ----------
     path : path-like
-        The final file, or folder if `folder`. What is there now stays until the new one is whole.
+        The final file, or folder if `folder`. What is there now stays until the new one is whole, and at no moment is there
+        neither.
     folder : bool
         Make the temporary name a new, empty folder.
 
@@ -68,22 +130,33 @@ def atomic_path(path: str | os.PathLike[str], folder: bool = False) -> Iterator[
     temporary = temporary_path(path)
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
         try:
             if folder:
                 _remove(temporary)
                 temporary.mkdir()
             yield temporary
-            if folder and path.exists():
-                old = temporary.with_name(temporary.name + "-old")
-                _remove(old)
-                os.rename(path, old)
-                os.rename(temporary, path)
-                _remove(old)
+            if folder:
+                _replace_folder(temporary, path)
             else:
-                if not folder:
-                    with open(temporary, "rb+") as handle:
-                        os.fsync(handle.fileno())  # or a power cut may keep the name and lose the bytes
+                with open(temporary, "rb+") as handle:
+                    os.fsync(handle.fileno())  # or a power cut may keep the name and lose the bytes
                 os.replace(temporary, path)
+        finally:
+            _remove(temporary)
+
+
+@contextlib.contextmanager
+def working_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` for a library that leaves files under names of its own; it is gone at the end."""
+    temporary = temporary_path(path)
+    with as_storage_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(path.parent)
+        try:
+            _remove(temporary)
+            temporary.mkdir()
+            yield temporary
         finally:
             _remove(temporary)
 
@@ -93,6 +166,39 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f"{_MARK}{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`; what was there lies under the name `new` then, or is gone."""
+    if not os.path.lexists(path):
+        try:
+            os.rename(new, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process put its own there meanwhile
+                raise
+    if not _exchange(new, path):
+        aside = new.with_name(_ASIDE + new.name.removeprefix(_MARK))
+        _remove(aside)
+        os.rename(path, aside)  # killed here, `sweep_temporaries` puts it back
+        os.rename(new, path)
+        _remove(aside)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths change places in one step, where the system and the file system can (Linux); tell whether it was done."""
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # e.g. NFS
+        return False
+    raise OSError(code, os.strerror(code), str(b))
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -100,14 +206,35 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder before this process writes to it for the first time: a look at its names, whoever was killed there."""
+    key = (os.getpid(), str(folder.absolute()))  # a forked process looks for itself
+    if key not in _swept:
+        _swept.add(key)
+        sweep_temporaries(folder)
+
+
 def sweep_temporaries(folder: str | os.PathLike[str]) -> list[Path]:
-    """Remove what killed processes of this machine left half-written directly in `folder`."""
+    """Remove what killed processes of this machine left half-written directly in `folder`, and put back what they had moved aside.
+
+    Returns
+    -------
+    list of Path
+        What is gone.
+    """
     removed = []
-    for path in Path(folder).glob(f"{_MARK}{socket.gethostname()}-*"):
-        pid = path.name.removeprefix(f"{_MARK}{socket.gethostname()}-").split("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            _remove(path)
-            removed.append(path)
+    for mark in (_ASIDE, _MARK):
+        begin = f"{mark}{socket.gethostname()}-"
+        for path in Path(folder).glob(f"{begin}*"):
+            pid, _, name = path.name.removeprefix(begin).partition("-")
+            if not pid.isdigit() or _is_alive(int(pid)):
+                continue
+            if mark == _ASIDE and not os.path.lexists(path.with_name(name)):
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    os.rename(path, path.with_name(name))
+            else:
+                _remove(path)
+                removed.append(path)
     return removed
 
 
@@ -129,6 +256,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -148,9 +281,31 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock file `path`; a second process waits here. A dead holder's lock is free at once."""
+    """Hold the lock file `path`; a second process waits here. A dead holder's lock is free at once.
+
+    The system holds the lock, the file only gives it a name: it stays, and what is in it does not matter.
+    """
     path = Path(path)
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path):
-            yield
+        lock = filelock.FileLock(path)
+        lock.acquire()
+    try:
+        yield  # outside: what goes wrong in here is not about the lock
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def locked_if_free(path: str | os.PathLike[str]) -> Iterator[bool]:
+    """Hold the lock file `path` if no other process does, and say whether."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except (filelock.Timeout, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -28,13 +28,28 @@ import pci_core
 from pci_core import device as devices
 from pci_core import distributed, memory
 from pci_core.cells import CellDataset
-from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, Board, load_checkpoint, save_checkpoint, state_hash, training_key, write_losses
+from pci_core.checkpoint import (
+    CHECKPOINT,
+    LOSSES,
+    WEIGHTS,
+    Board,
+    load_checkpoint,
+    save_checkpoint,
+    state_hash,
+    training_key,
+    with_speeds,
+    without_speeds,
+    write_cost,
+    write_losses,
+)
 from pci_core.delivery import Delivery
 from pci_core.distributed import World
 from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
+from pci_core.logs import read_log
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
+from pci_core.provenance import record
 from pci_core.reading import refusing
 from pci_core.recipe import Recipe
 from pci_core.shards import ShardedSampler
@@ -168,7 +183,8 @@ def train(
             optimizer.load_state_dict(state["optimizer"])
             train_step.scaler.load_state_dict(state["scaler"])
             torch.set_rng_state(state["rng"])
-        epoch, step, seconds, losses = state["epoch"], state["step"], state["seconds"], state["losses"]
+        epoch, step, losses = state["epoch"], state["step"], with_speeds(out, state["losses"])
+        seconds = float(state.get("seconds", read_log(out / WEIGHTS).get("seconds", 0.0)))  # earlier checkpoints hold them themselves
         seen, kept = state["seen"], state.get("shards", 1)  # there were none in earlier checkpoints
         chunk = state.get("chunk")  # the order stays, also on a machine with other memory; there was none before there were chunks
         use = "rows" if chunk is None else "pairs"
@@ -200,8 +216,9 @@ def train(
             "scaler": train_step.scaler.state_dict(),
             "rng": torch.get_rng_state(),
         }
-        content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - begun}
-        save_checkpoint(out / CHECKPOINT, {**content, "losses": losses, "seen": seen, "total": total.cpu(), **feed.order})
+        content |= {"config": json.dumps(config), "epoch": epoch, "step": step, "losses": without_speeds(losses)}
+        save_checkpoint(out / CHECKPOINT, {**content, "seen": seen, "total": total.cpu(), **feed.order})
+        write_cost(out, losses, seconds + time.perf_counter() - begun)
 
     if not quiet:
         print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.told}")
@@ -307,19 +324,18 @@ def train(
         "crop": list(dataset.crops.shape[2:]),
         "epochs": epoch,
         "pairs": sampler.cells * epoch,
-        "losses": losses[-1] if losses else {},
-        "seconds": round(seconds + spent, 1),
-        "hardware": devices.describe(where, dtype),
+        "losses": without_speeds(losses[-1:])[0] if losses else {},
         "processes": world.size,
         "shards": sampler.shards,
         "batch_norm": "over the whole batch of all processes",
         "versions": {"pci_core": pci_core.__version__, "torch": torch.__version__},
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "provenance": record("weights", kind, recipe=recipe.name, data=dataset.sha256, seed=spec.seed).plain(),
     }
 
     def keep() -> None:
         if done or not (out / WEIGHTS).exists():
             save_safetensors({k: v.cpu() for k, v in model.state_dict().items()}, out / WEIGHTS, card)
+            write_cost(out, losses, seconds + spent, hardware=devices.describe(where, dtype))
 
     world.first(keep)
     if stopping.asked:  # during the last batches: the network is whole, but nothing more is wanted

@@ -18,6 +18,7 @@ import torch
 
 from pci_core.errors import CheckpointError
 from pci_core.keras_h5 import read_keras_h5
+from pci_core.logs import read_log, split, write_log
 from pci_core.reading import is_file, refusing
 from pci_core.storage import as_storage_error, atomic_path, content_hash
 
@@ -47,7 +48,8 @@ def save_safetensors(state: Mapping[str, torch.Tensor], path: str | os.PathLike[
     path : path-like
         The ``.safetensors`` file.
     card : mapping
-        What JSON can hold: architecture, recipe, data set, losses, versions. ``sha256`` is added.
+        What JSON can hold: architecture, recipe, data set, losses, versions. ``sha256`` is added; what was measured (see
+        `pci_core.logs`) goes into a log beside the file.
 
     Returns
     -------
@@ -57,11 +59,13 @@ def save_safetensors(state: Mapping[str, torch.Tensor], path: str | os.PathLike[
     # clone: the format refuses tensors that share memory
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     digest = weights_sha256(tensors)
-    known = json.loads(json.dumps({**card, "sha256": digest}, ensure_ascii=False))  # as it will be read: the hash is of that
+    computed, measured = split(card)
+    known = json.loads(json.dumps({**computed, "sha256": digest}, ensure_ascii=False))  # as it will be read: the hash is of that
     text = json.dumps({**known, _CARD_HASH: content_hash(known)}, ensure_ascii=False, sort_keys=True)
     content = safetensors.torch.save(tensors, metadata={"card": text})  # one entry: the order of several is not fixed
     with as_storage_error(path), atomic_path(path) as temporary:
         temporary.write_bytes(content)
+        write_log(path, measured)
     return digest
 
 
@@ -73,7 +77,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
     state : dict of str to Tensor
         On the CPU.
     card : dict
-        As given to `save_safetensors`, with ``sha256``.
+        As given to `save_safetensors`, with ``sha256`` and what its log says.
 
     Raises
     ------
@@ -93,11 +97,11 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
     if not isinstance(card, dict) or "sha256" not in card:
         raise CheckpointError(f"{path} has no card of pci_core. Use a file written by this package, or 'pci weights import'.")
     kept, expected = card.pop(_CARD_HASH, None), card["sha256"]
-    if kept is not None and kept != content_hash(card):
+    if kept != content_hash(card) and (kept is not None or "provenance" in card):  # they came together: its name may be what is damaged
         raise CheckpointError(f"{path}: its card is not the one that was written (sha256 {str(kept)[:12]}…). {_AGAIN}")
     if weights_sha256(state) != expected:
         raise CheckpointError(f"{path}: the weights are not the ones that its card names (sha256 {str(expected)[:12]}…). {_AGAIN}")
-    return state, card
+    return state, {**read_log(path), **card}
 
 
 def refuse_pickle(path: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pci_core import book
+from pci_core import book, lineage
 from pci_core.errors import RecipeError, UnknownNameError
 
 TOC = {
@@ -84,6 +84,13 @@ def test_build_execute_once_and_keep_the_book_when_a_cell_or_page_fails(
     assert (index.parent / "_static" / "mathjax" / "tex-svg.js").is_file()
     assert "https://cdn" not in (index.parent / "book" / "intro.html").read_text()
     assert "hide-input" in page.read_text() and "tex-svg" not in page.read_text()  # code folded; no formula, no script
+    assert book.check(small_book) == []
+    found = lineage.read(page)
+    assert (found.kind, found.recipe) == ("page", "simulated-human")
+    parents = {p.path: s for _, p, s, _ in lineage.walk(found, page)}
+    assert parents == {"_build/executed/simulated-human/01_a.ipynb": "unchanged", "notebooks/01_a.ipynb": "unchanged"}
+    executed = json.loads((small_book / "_build" / "executed" / "simulated-human" / "01_a.ipynb").read_text())
+    assert "papermill" not in executed["metadata"] and lineage.KEY in executed["metadata"]
 
     capfd.readouterr()
     book.build(small_book, only=["01"])
@@ -95,15 +102,21 @@ def test_build_execute_once_and_keep_the_book_when_a_cell_or_page_fails(
         "format: jb-book\nroot: book/intro\nchapters:\n  - file: notebooks/01_a\n  - file: notebooks/02_b\n"
     )
     (small_book / "book" / "intro.md").write_text("# Start\n\nA formula: $x^2$. See [](../notebooks/02_b.ipynb).\n")
+    stale = dict(book.check(small_book))
+    assert stale["book/intro"] == "content changed: book/intro.md; layout changed: _toc.yml" and "not made yet" in stale["notebooks/02_b"]
     book.build(small_book)
+    told = capfd.readouterr().out
+    assert "book/intro: stale, because content changed: book/intro.md; layout changed: _toc.yml" in told
+    assert "02_b.ipynb: left out" in told
+    assert book.check(small_book) == []
     left_out = (index.parent / "notebooks" / "02_b.html").read_text()
     assert "A page" in left_out and "02_b needs the column" in left_out and "Traceback" not in left_out
-    assert "02_b.ipynb: left out" in capfd.readouterr().out
     book.build(small_book, only=["01"])  # what was not asked for has a page all the same, so that links hold
     assert "was not run on simulated-human" in (index.parent / "notebooks" / "02_b.html").read_text()
 
     before = page.read_text()
     write_notebook(small_book / "notebooks" / "01_a.ipynb", "raise ValueError('no cells')")
+    assert dict(book.check(small_book))["notebooks/01_a"] == "template changed"
     with pytest.raises(book.BookError, match="ValueError: no cells"):
         book.build(small_book)
     assert page.read_text() == before

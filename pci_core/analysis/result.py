@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pci_core.errors import DatasetError
+from pci_core.provenance import CSV_KEY, KEY, record, text_sha256
 from pci_core.reading import read_json, refusing
 from pci_core.storage import atomic_path, write_json, write_text
 
@@ -57,6 +60,7 @@ class Benchmark:
             {"features": f, "left_out": w, "rows": t.index.tolist(), "columns": t.columns.tolist(), "counts": t.to_numpy().tolist()}
             for (f, w), t in self.confusion.items()
         ]
+        content["provenance"] = record("table", stem).plain()
         write_json(folder / f"{stem}.json", content)
         return folder / f"{stem}.json"
 
@@ -85,11 +89,14 @@ class Benchmark:
 
 
 def save_table(table: pd.DataFrame, stem: str | os.PathLike[str]) -> None:
-    """Write a table as parquet and CSV under one name."""
+    """Write a table as parquet and CSV under one name; the parquet says where both come from, see `pci_core.provenance`."""
     stem = Path(stem)
+    text = table.to_csv(index=False)
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    known = {KEY: record("table", stem.name).text(), CSV_KEY: text_sha256(text)}
     with atomic_path(stem.with_name(stem.name + ".parquet")) as temporary:
-        table.to_parquet(temporary, index=False)
-    write_text(stem.with_name(stem.name + ".csv"), table.to_csv(index=False))
+        pq.write_table(content.replace_schema_metadata({**(content.schema.metadata or {}), **known}), temporary)
+    write_text(stem.with_name(stem.name + ".csv"), text)
 
 
 def _records(table: pd.DataFrame) -> dict[str, Any]:

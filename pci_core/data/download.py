@@ -17,7 +17,7 @@ import requests
 
 import pci_core
 from pci_core.errors import DownloadError
-from pci_core.storage import as_storage_error
+from pci_core.storage import locked, working_folder
 
 MIRROR, CACHE = "PCI_MIRROR", "PCI_CACHE"
 TIMEOUT = (15, 60)  # seconds to connect, and between two blocks of bytes
@@ -69,15 +69,40 @@ def fetch(url: str, *, known_hash: str | None, folder: str | os.PathLike[str] | 
         return _from_mirror(url, place, known_hash)
     git = known_hash.removeprefix("gitblob:") if known_hash and known_hash.startswith("gitblob:") else None
     root = Path(folder) if folder is not None else cache_folder()
-    if git and (root / place).is_file() and git_blob_sha1((root / place).read_bytes()) != git:
-        discard(root / place)  # pooch knows no git hashes, and would keep a file that was damaged later
-    retriever = pooch.create(root, base_url="", registry={place: None if git else known_hash}, urls={place: url}, retry_if_failed=RETRIES)
+    path = root / place
+    if _is_there(path, known_hash):
+        return path
+    with locked(root / ".locks" / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.lock"):
+        if not _is_there(path, known_hash):  # another process may have had it while we waited
+            _download(url, root, place, None if git else known_hash, git, progress)
+    return path
+
+
+def _is_there(path: Path, known_hash: str | None) -> bool:
+    if not path.is_file():
+        return False
+    if known_hash and known_hash.startswith("gitblob:"):
+        return git_blob_sha1(path.read_bytes()) == known_hash.removeprefix("gitblob:")
+    return known_hash is None or pooch.file_hash(str(path), alg=_algorithm(known_hash)) == known_hash.rpartition(":")[2].lower()
+
+
+def _algorithm(known_hash: str) -> str:
+    return known_hash.rpartition(":")[0] or "sha256"
+
+
+def _download(url: str, root: Path, place: str, known_hash: str | None, git: str | None, progress: bool) -> None:
+    """Put the file under its name once it is whole and has its hash."""
+    path = root / place
     get = pooch.HTTPDownloader(progressbar=progress, chunk_size=_BLOCK, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT})
     level = pooch.get_logger().level
     pooch.get_logger().setLevel("WARNING")  # its lines about every file would cut through progress bars
     try:
-        with as_storage_error(root / place):
-            path = Path(retriever.fetch(place, downloader=get))
+        with working_folder(path) as work:  # pooch's own temporary names would stay after a kill
+            retriever = pooch.create(work, base_url="", registry={path.name: known_hash}, urls={path.name: url}, retry_if_failed=RETRIES)
+            made = Path(retriever.fetch(path.name, downloader=get))
+            if git:
+                _check_git(made, git, url, path)
+            os.replace(made, path)
     except requests.exceptions.RequestException as error:
         raise DownloadError(
             f"{url} could not be downloaded ({error}). Check the network and try again, or put the file under "
@@ -87,9 +112,6 @@ def fetch(url: str, *, known_hash: str | None, folder: str | os.PathLike[str] | 
         raise DownloadError(f"{url} does not have the expected content ({error}). Nothing was kept; try again later.") from error
     finally:
         pooch.get_logger().setLevel(level)
-    if git:
-        _check_git(path, git, url)
-    return path
 
 
 def _place(url: str) -> str:
@@ -112,18 +134,18 @@ def _from_mirror(url: str, place: str, known_hash: str | None) -> Path:
     if known_hash is not None and known_hash.startswith("gitblob:"):
         _check_git(path, known_hash.removeprefix("gitblob:"), url)
     elif known_hash is not None:
-        algorithm, _, digest = known_hash.rpartition(":")
-        found = pooch.file_hash(str(path), alg=algorithm or "sha256")
+        found, digest = pooch.file_hash(str(path), alg=_algorithm(known_hash)), known_hash.rpartition(":")[2]
         if found.lower() != digest.lower():
             raise DownloadError(f"{path} is not the file that {url} should be: hash {found}, expected {digest}. Replace it in the mirror.")
     return path
 
 
-def _check_git(path: Path, expected: str, url: str) -> None:
+def _check_git(path: Path, expected: str, url: str, final: Path | None = None) -> None:
     found = git_blob_sha1(path.read_bytes())
     if found != expected:
-        discard(path)
-        raise DownloadError(f"{path} is not the file that {url} should be: git blob hash {found}, expected {expected}. Fetch it again.")
+        raise DownloadError(
+            f"{final or path} is not the file that {url} should be: git blob hash {found}, expected {expected}. Fetch it again."
+        )
 
 
 def discard(path: str | os.PathLike[str]) -> None:

@@ -101,7 +101,7 @@ def duloc_cells(recipe: Recipe, out: str | os.PathLike[str], progress: bool = Fa
     where: dict[str, Any] = {"kind": "duloc", "terms": TERMS_OF_USE}
     if recipe.source.path:
         folder = (recipe.folder or Path()) / recipe.source.path
-        where["path"] = str(folder)
+        where["path"] = folder.name  # not where it lies: that differs between machines
         n, blocks = _ready(folder, names, side)
     else:
         where |= {"url": RAW, "commit": COMMIT}

@@ -12,7 +12,7 @@ from pci_core.cells import CellDataset
 from pci_core.errors import CellTableError, RecipeError, unknown_name
 from pci_core.reading import refusing
 from pci_core.recipe import NEED_PATH, Recipe
-from pci_core.storage import write_text
+from pci_core.storage import content_hash, write_text
 
 READY = ("authors", "duloc", "deeploc", "h5sc", "subcell")  # crops ready made: there are no fields of view
 TABLES = ("table", "folder")  # fields of view of the user's, listed in a field table
@@ -147,3 +147,27 @@ def expected_files(recipe: Recipe) -> list[str]:
 
         lines += [f"                {line}" for line in describe_layout(recipe)]
     return lines
+
+
+def inputs(recipe: Recipe) -> tuple[dict[str, Any], tuple[pd.DataFrame, Path] | None]:
+    """Return what the cells of a recipe are made from as it is now, and its fields of view where it lists them (see `field_table`)."""
+    out: dict[str, Any] = {
+        "recipe": recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
+        "code": CODE[recipe.source.kind],
+    }
+    fields = field_table(recipe) if recipe.source.kind in TABLES else None
+    if fields is not None:
+        out["fields"] = _table_hash(*fields)
+    elif seen := files_seen(recipe):
+        out["files"] = seen
+    return out, fields
+
+
+def _table_hash(table: pd.DataFrame, root: Path) -> str:
+    files = []
+    for column in (c for c in table if c == "path" or c == "labels" or c.startswith("path_")):
+        for name in table[column]:
+            if name:
+                stat = (root / name).stat()
+                files.append([name, stat.st_size, stat.st_mtime_ns])
+    return content_hash([table.to_dict("list"), files])

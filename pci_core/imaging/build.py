@@ -198,7 +198,7 @@ def _provenance(recipe: Recipe, n_fields: int) -> dict[str, Any]:
     packages = ("numpy", "scipy", "scikit-image", "pillow", "tifffile", "joblib")
     return {
         "recipe": recipe.name,
-        "recipe_sha256": recipe.section_hash("channels", "source", "fields", "segmentation", "crop"),
+        "recipe_sha256": recipe.placeless().section_hash("channels", "source", "fields", "segmentation", "crop"),
         "source": recipe.source.kind,
         "simulated": recipe.simulated,
         "fields": n_fields,

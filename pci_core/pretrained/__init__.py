@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pci_core import imported, reading
 from pci_core.errors import CheckpointError, unknown_name
 from pci_core.model import KINDS, Model, SourceCellEncoder
 from pci_core.pretrained.fit import channels_of, check_channels, check_preprocess
+from pci_core.provenance import Parent, record
 from pci_core.recipe import Preprocess, Recipe
 from pci_core.storage import file_sha256
 from pci_core.train import load_model
@@ -271,6 +272,10 @@ def export_encoder(weights: str | os.PathLike[str], out: str | os.PathLike[str],
     state = {k: v.half() if v.ndim == 4 else v for k, v in model.source.state_dict().items()}
     if not all(torch.isfinite(v.float()).all() for v in state.values()):
         raise CheckpointError(f"{weights}: weights do not fit into float16; the training has diverged.")
-    kept = {k: card[k] for k in _KEPT if k in card} | {"trained_weights": card["sha256"], **more}
+    facts = {"recipe": card.get("recipe", ""), "data": card.get("dataset", ""), "seed": card.get("training", {}).get("seed")}
+    made = record("weights", Path(out).stem, **facts)
+    if not made.parents:  # of a file alone, without its run
+        made = replace(made, parents=(Parent(Path(weights).name, file_sha256(weights)),))
+    kept = {k: card[k] for k in _KEPT if k in card} | {"trained_weights": card["sha256"], **more, "provenance": made.plain()}
     save_safetensors(state, out, kept)
     return kept
