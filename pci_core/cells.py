@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,10 +25,13 @@ import pandas as pd
 from pci_core.errors import CellTableError, DatasetError
 from pci_core.flags import COLUMN, Gate, Rule
 from pci_core.provenance import record
-from pci_core.storage import as_storage_error, atomic_path, file_sha256
+from pci_core.reading import read_json, refusing
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
 
 CROPS, TABLE, HEADER = "crops.npy", "cells.parquet", "dataset.json"
 DTYPES = ("uint8", "uint16", "float32")
+_HEADER_HASH = "header_sha256"  # of dataset.json, within it
+_DAMAGED, _AGAIN = "is a damaged part of a cell dataset", "Make it again with 'pci cells'."
 _NPY_HEADER = 256  # fixed, so that the final shape can be written over the placeholder
 
 TEXT_COLUMNS = (
@@ -86,7 +90,10 @@ def check_table(table: pd.DataFrame, where: str) -> pd.DataFrame:
         if column in TEXT_COLUMNS or (column not in NUMBER_COLUMNS and table[column].dtype == object):
             table[column] = table[column].fillna("").astype(str)
         elif column in NUMBER_COLUMNS:
-            table[column] = table[column].astype("float64")
+            try:
+                table[column] = table[column].astype("float64")
+            except (TypeError, ValueError) as error:
+                raise CellTableError(f"{where}: column '{column}' must hold numbers (px), found other things ({error}).") from error
     double = table["cell_id"][table["cell_id"].duplicated()]
     if len(double):
         raise CellTableError(
@@ -112,6 +119,30 @@ def image_starts(image: Sequence[str] | pd.Series, where: str) -> np.ndarray:
     if len(set(firsts)) != len(firsts):
         raise DatasetError(f"{where}: cells of one image do not lie next to each other; sort the table by 'image'.")
     return starts.astype(np.int64)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Read ``dataset.json`` and hold it against its own hash; headers written before there was one have none."""
+    info = read_json(path, DatasetError, _AGAIN)
+    kept = info.pop(_HEADER_HASH, None)
+    if kept != content_hash(info) and (kept is not None or "provenance" in info):  # they came together: its name may be what is damaged
+        raise DatasetError(f"{path} was changed after it was written (sha256 {str(kept)[:12]}…). {_AGAIN}")
+    with refusing(path, DatasetError, _DAMAGED, _AGAIN):
+        channels = [Channel(**c) for c in info["channels"]]
+        size, files = info.get("um_per_px"), dict(info.get("files", {}))
+    roles = [c.role for c in channels]
+    if (
+        "protein" not in roles
+        or roles != sorted(roles)
+        or set(roles) - {"protein", "structural"}
+        or not all(isinstance(c.name, str) for c in channels)
+    ):
+        raise DatasetError(f"{path}: channels must be protein first, then structural; found {channels}. {_AGAIN}")
+    if size is not None and not (isinstance(size, (int, float)) and 0 < size < math.inf):
+        raise DatasetError(f"{path}: a pixel of {size!r} µm is none. {_AGAIN}")
+    if not isinstance(info.get("sha256"), str) or not {CROPS, TABLE} <= set(files):
+        raise DatasetError(f"{path} lacks the hashes of the crops and the table. {_AGAIN}")
+    return info
 
 
 def _stamp(stat: os.stat_result) -> tuple[int, int]:
@@ -183,13 +214,12 @@ class CellDataset:
         for name in (CROPS, TABLE, HEADER):
             if not (self.folder / name).is_file():
                 raise DatasetError(f"{self.folder / name} is missing: this is no complete cell dataset. Make it again with 'pci cells'.")
-        try:
-            self.info: dict[str, Any] = json.loads((self.folder / HEADER).read_text(encoding="utf-8"))
-            self.channels = tuple(Channel(**c) for c in self.info["channels"])
+        self.info: dict[str, Any] = _read_header(self.folder / HEADER)
+        self.channels = tuple(Channel(**c) for c in self.info["channels"])
+        with refusing(self.folder / CROPS, DatasetError, _DAMAGED, _AGAIN):
             self.crops = np.load(self.folder / CROPS, mmap_mode="r", allow_pickle=False)
+        with refusing(self.folder / TABLE, DatasetError, _DAMAGED, _AGAIN):
             table = pd.read_parquet(self.folder / TABLE)
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-            raise DatasetError(f"{self.folder}: damaged cell dataset ({error}). Make it again with 'pci cells'.") from error
         self.table = check_table(table, str(self.folder / TABLE))
         self.um_per_px: float | None = self.info.get("um_per_px")
         shape = self.crops.shape
@@ -436,4 +466,6 @@ class CellWriter:
         }
         made = record("cells", self.folder.name, recipe=self.info.get("recipe", ""), data=info["sha256"])
         info["provenance"] = made.plain()
-        (self._temporary / HEADER).write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
+        info = json.loads(json.dumps(info, default=str))  # as it will be read: the hash is of that
+        info[_HEADER_HASH] = content_hash(info)
+        (self._temporary / HEADER).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
