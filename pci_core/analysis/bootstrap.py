@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-FEW_GROUPS = 10  # from here on intervals were measured to hold what they promise, see book/checks.md ('pci check --only coverage')
+FEW_GROUPS = 30  # from here on the interval of a mean was measured to hold what it promises, of skewed values too, see book/checks.md
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def bootstrap(
     -------
     Interval
         No interval where there is one group only, or where fewer than half of the draws gave a number. Of fewer than `FEW_GROUPS`
-        groups it is too narrow as a rule: that of five has at most 94 % even for a mean.
+        groups it may be too narrow: of skewed values of ten it holds the mean in 93 %, of four in 86 %.
     """
     rows = np.arange(len(groups))
     names, code = np.unique(np.asarray(groups).astype(str), return_inverse=True)
