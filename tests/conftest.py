@@ -115,8 +115,12 @@ holdout = 0.25
 
 @pytest.fixture
 def own_recipe(tmp_path: Path) -> Path:
-    """A user's own recipe: four images of two fields of four cells each, with label images; returns the TOML."""
-    folder = tmp_path / "own"
+    """A user's own recipe, see `write_own_recipe`."""
+    return write_own_recipe(tmp_path / "own")
+
+
+def write_own_recipe(folder: Path) -> Path:
+    """Write a user's own recipe: four images of two fields of four cells each, with label images; return the TOML."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     rows = []

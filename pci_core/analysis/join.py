@@ -14,6 +14,8 @@ import pandas as pd
 
 from pci_core.cells import TEXT_COLUMNS
 from pci_core.errors import CellTableError, unknown_name
+from pci_core.hdf5 import check_hdf5
+from pci_core.reading import is_file, read_csv, refusing
 
 FeatureSet: TypeAlias = anndata.AnnData | Sequence[anndata.AnnData]
 ID_COLUMNS = ("cell_id", "Metadata_cell_id")
@@ -149,21 +151,21 @@ def read_table(path: str | os.PathLike[str]) -> anndata.AnnData:
     """
     path = Path(path)
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    try:
+    if suffix not in (".parquet", ".h5ad", *_SEPARATORS):
+        raise CellTableError(f"{path}: unknown kind of table '{path.suffix}'. Use .parquet, .csv, .tsv or .h5ad.")
+    if not is_file(path):
+        raise CellTableError(f"{path} is not there. Give the path of a table with a column 'cell_id'.")
+    if suffix == ".h5ad":
+        check_hdf5(path, CellTableError, "Write it again, as parquet or CSV.")
+    with refusing(path, CellTableError, f"cannot be read as {suffix[1:]}", "Write it again, as parquet or CSV."):
         if suffix == ".parquet":
             import pyarrow.parquet as pq
 
-            table = pq.read_table(path).to_pandas()
-        elif suffix in _SEPARATORS:
-            table = pd.read_csv(path, sep=_SEPARATORS[suffix], dtype=dict.fromkeys(ID_COLUMNS, str), low_memory=False)
+            table = pq.read_table(path, page_checksum_verification=True).to_pandas()
         elif suffix == ".h5ad":
             table = _frame(anndata.read_h5ad(path))
         else:
-            raise CellTableError(f"{path}: unknown kind of table '{path.suffix}'. Use .parquet, .csv, .tsv or .h5ad.")
-    except FileNotFoundError:
-        raise CellTableError(f"{path} is not there. Give the path of a table with a column 'cell_id'.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CellTableError(f"{path} cannot be read as {suffix[1:]}: {str(error)[:160]}. Write it again, as parquet or CSV.") from error
+            table = read_csv(path, sep=_SEPARATORS[suffix], dtype=dict.fromkeys(ID_COLUMNS, str), low_memory=False)
     return _feature_set(table, path)
 
 

@@ -9,7 +9,6 @@ the source does not tell: cells with other than one nucleus, and cells that occu
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib import resources
@@ -28,6 +27,7 @@ from pci_core.data.many import fetch_all
 from pci_core.errors import CellTableError, DatasetError, ImageError, RecipeError
 from pci_core.imaging.crop import resize_crops
 from pci_core.imaging.read import read_pixels
+from pci_core.reading import read_csv, refusing
 from pci_core.recipe import Recipe
 
 COMMIT = "dee6822d854498e47a10315275738a30bd01fd60"
@@ -113,7 +113,7 @@ def duloc_cells(recipe: Recipe, out: str | os.PathLike[str], progress: bool = Fa
         "versions": {"pci_core": pci_core.__version__, "numpy": np.__version__, "pillow": PIL.__version__},
     }
     um = recipe.fields.um_per_px * recipe.fields.downscale * recipe.crop.size / recipe.crop.resize or None
-    with CellWriter(out, recipe.channels, um, **info) as writer:
+    with CellWriter(out, recipe.channels, um, rule=recipe.crop.rule, **info) as writer:
         for tiles, table in tqdm(blocks, total=n, desc="hpa-duloc", unit=" mosaics", disable=not progress):
             writer.add(resize_crops(_cut(tiles, names, recipe.crop.size, table), recipe.crop.resize), table)
     return CellDataset(out)
@@ -219,7 +219,8 @@ def _downloaded(names: list[str], side: int, progress: bool) -> tuple[int, Itera
 
 def _fractions(path: Path) -> dict[str, dict[str, float]]:
     """Read the source's table: mosaic -> location -> fraction, e.g. codes ``25 0`` and rates ``0.25_0.75``."""
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    with refusing(path, CellTableError, "is not the expected table of mosaics", "Fetch it again."):
+        rows = read_csv(path, dtype=str, keep_default_na=False)
     out = {}
     try:
         for name, codes, rates in zip(rows["Id"], rows["Target"], rows["m_rate"], strict=True):
@@ -236,12 +237,11 @@ def _ready(folder: Path, names: list[str], side: int) -> tuple[int, Iterator[tup
     for path in (tiles_path, table_path):
         if not path.is_file():
             raise DatasetError(f"{path} is not there. Correct 'path' in the recipe's [source], or leave it out to download the mosaics.")
-    try:
-        with np.load(tiles_path, allow_pickle=False) as content:
-            tiles = content["crops"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ImageError(f"{tiles_path} cannot be read as an archive with the array 'crops' ({error}). Copy it again.") from error
-    table = pd.read_csv(table_path, dtype={"landmark_group": str})
+    unreadable = refusing(tiles_path, ImageError, "cannot be read as an archive with the array 'crops'", "Copy it again.")
+    with unreadable, np.load(tiles_path, allow_pickle=False) as content:
+        tiles = content["crops"]
+    with refusing(table_path, CellTableError, "cannot be read as the table of the tiles", "Copy it again."):
+        table = read_csv(table_path, dtype={"landmark_group": str, "folder": str, "id": str, "fractions": str})
     if missing := [c for c in _COLUMNS if c not in table]:
         raise CellTableError(f"{table_path} has no column {', '.join(missing)} (found: {', '.join(table)}). Copy it again.")
     if tiles.shape != (len(table), len(_PLANES), side, side) or tiles.dtype != np.uint8:

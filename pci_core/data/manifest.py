@@ -52,7 +52,7 @@ class Manifest:
                     row = json.loads(line)
                     self.rows[str(row["file"])] = {**dict.fromkeys(COLUMNS, ""), **row}
                     lines += 1
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     self.torn += bool(line.strip())
         if self.torn or unfinished or lines > 2 * len(self.rows) + 100:
             self._rewrite()

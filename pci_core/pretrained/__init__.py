@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pci_core import imported
+from pci_core import imported, reading
 from pci_core.errors import CheckpointError, unknown_name
 from pci_core.model import KINDS, Model, SourceCellEncoder
 from pci_core.pretrained.fit import channels_of, check_channels, check_preprocess
@@ -93,7 +93,7 @@ def path_of(name: str, kind: str = "pci") -> Path:
     if kind not in KINDS:
         raise unknown_name("model", kind, KINDS)
     path = folder() / f"{name}-{kind}{SUFFIX}"
-    if not path.is_file():
+    if not reading.is_file(path):
         raise unknown_name(
             f"pretrained {kind}", name, [p.name.removesuffix(f"-{kind}{SUFFIX}") for p in folder().glob(f"*-{kind}{SUFFIX}")]
         )
@@ -172,7 +172,7 @@ def _file(name: str, folder: Path | None) -> Path:
     refuse_pickle(path)
     if path.suffix.lower() not in (SUFFIX, *imported.KERAS):
         raise CheckpointError(f"{path} is no file of weights by its name. Give a {SUFFIX} of this package or a Keras .h5.")
-    if not path.is_file():
+    if not reading.is_file(path):
         raise CheckpointError(f"{path} is not there. Shipped: {', '.join(names())}. Of the paper's authors: {', '.join(imported.AUTHORS)}.")
     return path
 
