@@ -92,7 +92,7 @@ holdout = 0.2
 
 NOTEBOOK = """
 import pci_core as pci
-nb = pci.notebook.begin("03_small", recipe, features=features, seed=0)
+nb = pci.notebook.begin("03_small", globals())
 import pandas as pd
 import matplotlib.pyplot as plt
 means = pd.DataFrame({"protein": nb.cells.obs["protein"].to_numpy(), "mean": nb.cells.X.mean(1)}).groupby("protein").mean()
@@ -246,7 +246,7 @@ def _book(folder: Path) -> None:
         "sphinx:\n  config:\n    mathjax_path: mathjax/tex-svg.js\n"
     )
     cells: list[dict[str, Any]] = [{"cell_type": "markdown", "id": "c0", "metadata": {}, "source": "# A page"}]
-    for i, (source, tags) in enumerate([('recipe = "own"\nfeatures = "pixels"', ["parameters"]), (NOTEBOOK, [])], 1):
+    for i, (source, tags) in enumerate([('recipe = "own"\nlayer = ""\nfeatures = "pixels"\nseed = 0', ["parameters"]), (NOTEBOOK, [])], 1):
         cells.append({"cell_type": "code", "id": f"c{i}", "metadata": {"tags": tags}, "source": source, "outputs": [],
                       "execution_count": None})  # fmt: skip
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

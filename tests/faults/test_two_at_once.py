@@ -80,7 +80,7 @@ def test_a_step_is_made_once(
 
 def test_a_file_is_downloaded_once(server: Atlas, forks: Forks, tmp_path: Path) -> None:
     path = next(p for p in server.files if p.endswith(".jpg"))
-    all_well(forks.many(TEN, DOWNLOAD.format(url=server.url + path), tmp_path, env=LOCAL))
+    all_well(forks.many(TEN, DOWNLOAD.format(url=server.url + path), tmp_path, env=LOCAL, load=("pci_core.data.download",)))
     assert server.gets()[path] == 1
     assert [p.read_bytes() for p in (tmp_path / "cache").rglob("*.jpg")] == [server.files[path]]
     assert not scenes.leftovers(tmp_path)
