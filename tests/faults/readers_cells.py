@@ -15,7 +15,7 @@ import deeploc_files
 import numpy as np
 import pandas as pd
 import test_h5sc
-from conftest import CHANNELS, write_own_recipe
+from made_up import CHANNELS, write_own_recipe
 from readers import Reader, alike, anything, exact
 
 from pci_core import recipe
