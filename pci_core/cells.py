@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from pci_core.errors import CellTableError, DatasetError
+from pci_core.flags import COLUMN, Gate, Rule
 from pci_core.provenance import record
 from pci_core.reading import read_json, refusing
 from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
@@ -34,7 +35,7 @@ _DAMAGED, _AGAIN = "is a damaged part of a cell dataset", "Make it again with 'p
 _NPY_HEADER = 256  # fixed, so that the final shape can be written over the placeholder
 
 TEXT_COLUMNS = (
-    "cell_id", "image", "protein", "ensembl", "antibody", "cell_line", "location", "plate", "well", "field",
+    "cell_id", "image", "protein", "ensembl", "antibody", "cell_line", "location", "plate", "well", "field", COLUMN,
 )  # fmt: skip
 NUMBER_COLUMNS = ("y", "x", "area")
 
@@ -346,16 +347,27 @@ class CellWriter:
         Protein channel(s) first, then structural.
     um_per_px : float or None
         Size of a crop's pixel in µm.
+    rule : Rule
+        What becomes of flagged cells, see `pci_core.flags`; by default they stay, with the column ``flag``.
     **info
         More entries for ``dataset.json``: recipe, source, versions, counts of what was left out.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], channels: Sequence[Channel], um_per_px: float | None, **info: Any) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        channels: Sequence[Channel],
+        um_per_px: float | None,
+        *,
+        rule: Rule = Rule(),  # noqa: B008  (frozen)
+        **info: Any,
+    ) -> None:
         roles = [c.role for c in channels]
         if "protein" not in roles or roles != sorted(roles) or set(roles) - {"protein", "structural"}:
             raise DatasetError(f"channels must be protein first, then structural; found {[(c.name, c.role) for c in channels]}.")
         self.folder, self.channels, self.um_per_px, self.info = Path(folder), tuple(channels), um_per_px, info
         self.n = 0
+        self._gate = Gate(rule, roles.count("protein"))
         self._tables: list[pd.DataFrame] = []
         self._shape: tuple[int, ...] | None = None
         self._dtype: np.dtype[Any] | None = None
@@ -402,10 +414,11 @@ class CellWriter:
             raise DatasetError(f"{len(crops)} crops but {len(table)} table rows, at cell {name}.")
         if crops.dtype.kind == "f" and not np.isfinite(crops).all():
             raise DatasetError(f"crops at cell {name} hold NaN or infinite pixels; repair or leave out that image.")
-        with as_storage_error(self.folder):
-            self._handle.write(np.ascontiguousarray(crops).data)
-        self._tables.append(table)
-        self.n += len(crops)
+        for kept, rows in self._gate.pass_through(crops, table):
+            with as_storage_error(self.folder):
+                self._handle.write(np.ascontiguousarray(kept).data)
+            self._tables.append(rows)
+            self.n += len(kept)
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
@@ -424,6 +437,12 @@ class CellWriter:
             self._handle.close()
 
     def _finish(self) -> None:
+        flagged = self._gate.summary()
+        if not self.n and flagged["left_out"]:
+            raise DatasetError(
+                f"{self.folder}: {flagged['left_out']} of {flagged['cells_seen']} cells are flagged ({flagged['cells']}) and the rest are "
+                f"in images below [crop] min_cells, so nothing is left. Set [crop] flagged = 'keep', or look at the images."
+            )
         if not self.n or self._shape is None or self._dtype is None:
             raise DatasetError(f"{self.folder}: not a single cell to write. Check the filters of the recipe and 'pci info'.")
         header = repr({"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self.n, *self._shape)})
@@ -439,6 +458,7 @@ class CellWriter:
             "channels": [asdict(c) for c in self.channels],
             "um_per_px": self.um_per_px,
             **self.info,
+            "flagged": flagged,
             "cells": self.n,
             "images": int(table["image"].nunique()),
             "files": files,

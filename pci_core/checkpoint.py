@@ -70,12 +70,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     # into an open file: of a path, torch writes the name into the archive, and it is a temporary one
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
-        try:
-            torch.save({**content, "sha256": _content_sha256(content)}, handle)
-        except RuntimeError as error:  # torch's own complaint about the archive that a failed write left hides why it failed
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+        torch.save({**content, "sha256": _content_sha256(content)}, handle)
 
 
 def _content_sha256(content: Any) -> str:

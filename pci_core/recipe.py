@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pci_core import flags
 from pci_core.cells import Channel
 from pci_core.errors import RecipeError, unknown_name
 from pci_core.reading import is_file, refusing
@@ -125,7 +126,8 @@ class Crop:
 
     ``size``: side of the square cut around a centre, px of the (downscaled) field. ``resize``: side
     of the stored crop, px. ``min_fraction``/``max_fraction``: limits of a cell's area as a share of
-    the crop. ``min_cells``: images with fewer cells are left out.
+    the crop. ``min_cells``: images with fewer cells are left out. ``flagged``: ``keep`` or ``leave out`` cells whose
+    crop is constant, empty or saturated, see `pci_core.flags`.
     """
 
     size: int = 64
@@ -133,6 +135,12 @@ class Crop:
     min_fraction: float = 0.0
     max_fraction: float = 1.0
     min_cells: int = 2
+    flagged: str = later(flags.KEEP)
+
+    @property
+    def rule(self) -> flags.Rule:
+        """What becomes of flagged cells."""
+        return flags.Rule(self.flagged == flags.LEAVE_OUT, self.min_cells)
 
 
 @dataclass(frozen=True)
@@ -377,6 +385,7 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     need(crop.resize >= 4 and crop.resize % 4 == 0, f"crop resize must be a multiple of 4 px (two 2x2 poolings), found {crop.resize}.")
     need(crop.size >= 4, f"crop size must be at least 4 px, found {crop.size}.")
     need(0 <= crop.min_fraction < crop.max_fraction <= 1, "crop needs 0 <= min_fraction < max_fraction <= 1.")
+    one_of(crop.flagged, flags.CHOICES, "crop flagged")
     need(crop.min_cells >= 1, "crop min_cells must be at least 1.")
     need(recipe.fields.downscale >= 1, "fields downscale must be at least 1.")
     need(training.epochs >= 1 and training.batch_size >= 1, "training needs epochs >= 1 and batch_size >= 1.")

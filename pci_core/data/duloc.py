@@ -113,7 +113,7 @@ def duloc_cells(recipe: Recipe, out: str | os.PathLike[str], progress: bool = Fa
         "versions": {"pci_core": pci_core.__version__, "numpy": np.__version__, "pillow": PIL.__version__},
     }
     um = recipe.fields.um_per_px * recipe.fields.downscale * recipe.crop.size / recipe.crop.resize or None
-    with CellWriter(out, recipe.channels, um, **info) as writer:
+    with CellWriter(out, recipe.channels, um, rule=recipe.crop.rule, **info) as writer:
         for tiles, table in tqdm(blocks, total=n, desc="hpa-duloc", unit=" mosaics", disable=not progress):
             writer.add(resize_crops(_cut(tiles, names, recipe.crop.size, table), recipe.crop.resize), table)
     return CellDataset(out)

@@ -42,7 +42,7 @@ organism = "yeast"
 modality = "rfp"
 proteins = 2
 images_per_protein = 1
-fields_per_image = 2
+fields_per_image = 1
 seed = 0
 [fields]
 format = "stack"
@@ -123,6 +123,8 @@ class Scene:
         Modules to import before the fork.
     heavy : bool
         Takes seconds each time.
+    refuses : bool
+        Once it is done it refuses to do it again.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Scene:
     env: dict[str, str] = field(default_factory=dict)
     load: tuple[str, ...] = ()
     heavy: bool = False
+    refuses: bool = False
 
 
 def pci(*arguments: str) -> list[str]:
@@ -184,7 +187,7 @@ SCENES = [
     Scene("atlas", pci("atlas", "own/own.toml", "--features", "pixels", "--out", "atlas.html"), (CELLS,), load=_ATLAS, heavy=True),
     Scene("weights export", EXPORT, (CELLS, TRAIN), load=("pci_core.export",)),
     Scene("weights import", IMPORT, load=("pci_core.imported",)),
-    Scene("init", ["init", "plate", "--out", "plate-pci", "--quiet"], load=("pci_core.init",), heavy=True),
+    Scene("init", ["init", "plate", "--out", "plate-pci", "--quiet"], load=("pci_core.init",), heavy=True, refuses=True),
     Scene("results", ["results", "own/own.toml", "--features", "pixels"], (CELLS,), _RESCALING, _RUNS, _PAGES, heavy=True),
     Scene("notebook", _EXECUTE, (CELLS,), _RESCALING, _RUNS, _PAGES, heavy=True),
     Scene("book", ["book", "--recipe", "own/own.toml"], (CELLS,), _RESCALING, _RUNS, _PAGES, heavy=True),

@@ -29,6 +29,9 @@ LOGS = re.compile(
 LOGS_OF_RESULTS = re.compile(r"/_build/results/.*[.]json$")
 
 
+pytestmark = pytest.mark.slow  # some ten seconds of two processors' time, nearly all of it to make everything in a second process
+
+
 @dataclass(frozen=True)
 class Twice:
     """Two folders with the same names in them."""
