@@ -15,7 +15,7 @@ import deeploc_files
 import numpy as np
 import pandas as pd
 import test_h5sc
-from conftest import CHANNELS, write_own_recipe
+from made_up import CHANNELS, write_own_recipe
 from readers import Reader, alike, anything, exact
 
 from pci_core import recipe
@@ -25,6 +25,7 @@ from pci_core.data.h5sc import h5sc_cells
 from pci_core.data.half_file import HalfFile
 from pci_core.data.manifest import Manifest
 from pci_core.data.measured import read_provided
+from pci_core.logs import MEASURED
 from pci_core.run import Run
 
 _made: dict[str, Path] = {}
@@ -60,7 +61,7 @@ def _cells(folder: Path) -> Any:
 
 def _features(folder: Path) -> Any:
     found = _run(folder).features("pixels")["pixels"]
-    facts = {k: v for k, v in found.uns["pci"].items() if "second" not in k}  # made again, they take another time
+    facts = {k: v for k, v in found.uns["pci"].items() if k not in MEASURED}  # made again, they take another time
     return [np.asarray(found.X), found.obs, list(found.var_names), facts]
 
 

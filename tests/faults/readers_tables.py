@@ -19,7 +19,7 @@ import pandas as pd
 import test_hpa_tables
 import test_hpa_xml
 import test_subcell
-from conftest import OWN_RECIPE, write_own_recipe
+from made_up import OWN_RECIPE, write_own_recipe
 from readers import Reader, anything, exact
 
 from pci_core import cli_hpa, recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import OWN_RECIPE
+from made_up import OWN_RECIPE
 from readers import Reader, alike, exact
 from readers_cells import _dataset
 from test_keras_h5 import keras_file, random_model

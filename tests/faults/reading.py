@@ -131,8 +131,8 @@ def read_all(groups: Sequence[Sequence[str]], repetitions: int, names: Sequence[
     report = Report()
 
     def part_of(worker: Worker) -> None:
-        for name in worker.names(costly):
-            for seed in range(repetitions) if not names or name in names else ():
+        for first, name in enumerate(worker.names(costly)):  # other ways of damage for each, where each has few
+            for seed in range(first, first + repetitions) if not names or name in names else ():
                 outcome = worker.read(name, seed)
                 report.outcomes.append(outcome)
                 if log is not None:

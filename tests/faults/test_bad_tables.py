@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import OWN_RECIPE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import OWN_RECIPE
 
 from pci_core import recipe
 from pci_core.analysis.gene_sets import read_gmt
