@@ -272,7 +272,9 @@ def export_encoder(weights: str | os.PathLike[str], out: str | os.PathLike[str],
     state = {k: v.half() if v.ndim == 4 else v for k, v in model.source.state_dict().items()}
     if not all(torch.isfinite(v.float()).all() for v in state.values()):
         raise CheckpointError(f"{weights}: weights do not fit into float16; the training has diverged.")
-    facts = {"recipe": card.get("recipe", ""), "data": card.get("dataset", ""), "seed": card.get("training", {}).get("seed")}
+    training = card.get("training")  # of an imported network: "unknown"
+    seed = training.get("seed") if isinstance(training, dict) else None
+    facts = {"recipe": card.get("recipe", ""), "data": card.get("dataset", ""), "seed": seed}
     made = record("weights", Path(out).stem, **facts)
     if not made.parents:  # of a file alone, without its run
         made = replace(made, parents=(Parent(Path(weights).name, file_sha256(weights)),))
