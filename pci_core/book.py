@@ -136,7 +136,8 @@ def _open(root: Path, recipe: str) -> tuple[Book, dict[str, Path]]:
 
 
 def _not_run(recipe: str, name: str) -> str:
-    return f"It was not run on {recipe} in this build: `pci book --recipe {recipe} --only {name[:2]}`."
+    shown = Path(recipe).name  # of a file, not where it lies
+    return f"It was not run on {shown} in this build: `pci book --recipe {shown} --only {name[:2]}`."
 
 
 def _read_toc(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,15 +23,19 @@ import numpy as np
 import pandas as pd
 
 from pci_core.errors import CellTableError, DatasetError
+from pci_core.flags import COLUMN, Gate, Rule
 from pci_core.provenance import record
-from pci_core.storage import as_storage_error, atomic_path, file_sha256
+from pci_core.reading import read_json, refusing
+from pci_core.storage import as_storage_error, atomic_path, content_hash, file_sha256
 
 CROPS, TABLE, HEADER = "crops.npy", "cells.parquet", "dataset.json"
 DTYPES = ("uint8", "uint16", "float32")
+_HEADER_HASH = "header_sha256"  # of dataset.json, within it
+_DAMAGED, _AGAIN = "is a damaged part of a cell dataset", "Make it again with 'pci cells'."
 _NPY_HEADER = 256  # fixed, so that the final shape can be written over the placeholder
 
 TEXT_COLUMNS = (
-    "cell_id", "image", "protein", "ensembl", "antibody", "cell_line", "location", "plate", "well", "field",
+    "cell_id", "image", "protein", "ensembl", "antibody", "cell_line", "location", "plate", "well", "field", COLUMN,
 )  # fmt: skip
 NUMBER_COLUMNS = ("y", "x", "area")
 
@@ -85,7 +90,10 @@ def check_table(table: pd.DataFrame, where: str) -> pd.DataFrame:
         if column in TEXT_COLUMNS or (column not in NUMBER_COLUMNS and table[column].dtype == object):
             table[column] = table[column].fillna("").astype(str)
         elif column in NUMBER_COLUMNS:
-            table[column] = table[column].astype("float64")
+            try:
+                table[column] = table[column].astype("float64")
+            except (TypeError, ValueError) as error:
+                raise CellTableError(f"{where}: column '{column}' must hold numbers (px), found other things ({error}).") from error
     double = table["cell_id"][table["cell_id"].duplicated()]
     if len(double):
         raise CellTableError(
@@ -111,6 +119,30 @@ def image_starts(image: Sequence[str] | pd.Series, where: str) -> np.ndarray:
     if len(set(firsts)) != len(firsts):
         raise DatasetError(f"{where}: cells of one image do not lie next to each other; sort the table by 'image'.")
     return starts.astype(np.int64)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Read ``dataset.json`` and hold it against its own hash; headers written before there was one have none."""
+    info = read_json(path, DatasetError, _AGAIN)
+    kept = info.pop(_HEADER_HASH, None)
+    if kept != content_hash(info) and (kept is not None or "provenance" in info):  # they came together: its name may be what is damaged
+        raise DatasetError(f"{path} was changed after it was written (sha256 {str(kept)[:12]}…). {_AGAIN}")
+    with refusing(path, DatasetError, _DAMAGED, _AGAIN):
+        channels = [Channel(**c) for c in info["channels"]]
+        size, files = info.get("um_per_px"), dict(info.get("files", {}))
+    roles = [c.role for c in channels]
+    if (
+        "protein" not in roles
+        or roles != sorted(roles)
+        or set(roles) - {"protein", "structural"}
+        or not all(isinstance(c.name, str) for c in channels)
+    ):
+        raise DatasetError(f"{path}: channels must be protein first, then structural; found {channels}. {_AGAIN}")
+    if size is not None and not (isinstance(size, (int, float)) and 0 < size < math.inf):
+        raise DatasetError(f"{path}: a pixel of {size!r} µm is none. {_AGAIN}")
+    if not isinstance(info.get("sha256"), str) or not {CROPS, TABLE} <= set(files):
+        raise DatasetError(f"{path} lacks the hashes of the crops and the table. {_AGAIN}")
+    return info
 
 
 def _stamp(stat: os.stat_result) -> tuple[int, int]:
@@ -182,13 +214,12 @@ class CellDataset:
         for name in (CROPS, TABLE, HEADER):
             if not (self.folder / name).is_file():
                 raise DatasetError(f"{self.folder / name} is missing: this is no complete cell dataset. Make it again with 'pci cells'.")
-        try:
-            self.info: dict[str, Any] = json.loads((self.folder / HEADER).read_text(encoding="utf-8"))
-            self.channels = tuple(Channel(**c) for c in self.info["channels"])
+        self.info: dict[str, Any] = _read_header(self.folder / HEADER)
+        self.channels = tuple(Channel(**c) for c in self.info["channels"])
+        with refusing(self.folder / CROPS, DatasetError, _DAMAGED, _AGAIN):
             self.crops = np.load(self.folder / CROPS, mmap_mode="r", allow_pickle=False)
+        with refusing(self.folder / TABLE, DatasetError, _DAMAGED, _AGAIN):
             table = pd.read_parquet(self.folder / TABLE)
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-            raise DatasetError(f"{self.folder}: damaged cell dataset ({error}). Make it again with 'pci cells'.") from error
         self.table = check_table(table, str(self.folder / TABLE))
         self.um_per_px: float | None = self.info.get("um_per_px")
         shape = self.crops.shape
@@ -316,16 +347,27 @@ class CellWriter:
         Protein channel(s) first, then structural.
     um_per_px : float or None
         Size of a crop's pixel in µm.
+    rule : Rule
+        What becomes of flagged cells, see `pci_core.flags`; by default they stay, with the column ``flag``.
     **info
         More entries for ``dataset.json``: recipe, source, versions, counts of what was left out.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], channels: Sequence[Channel], um_per_px: float | None, **info: Any) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        channels: Sequence[Channel],
+        um_per_px: float | None,
+        *,
+        rule: Rule = Rule(),  # noqa: B008  (frozen)
+        **info: Any,
+    ) -> None:
         roles = [c.role for c in channels]
         if "protein" not in roles or roles != sorted(roles) or set(roles) - {"protein", "structural"}:
             raise DatasetError(f"channels must be protein first, then structural; found {[(c.name, c.role) for c in channels]}.")
         self.folder, self.channels, self.um_per_px, self.info = Path(folder), tuple(channels), um_per_px, info
         self.n = 0
+        self._gate = Gate(rule, roles.count("protein"))
         self._tables: list[pd.DataFrame] = []
         self._shape: tuple[int, ...] | None = None
         self._dtype: np.dtype[Any] | None = None
@@ -372,10 +414,11 @@ class CellWriter:
             raise DatasetError(f"{len(crops)} crops but {len(table)} table rows, at cell {name}.")
         if crops.dtype.kind == "f" and not np.isfinite(crops).all():
             raise DatasetError(f"crops at cell {name} hold NaN or infinite pixels; repair or leave out that image.")
-        with as_storage_error(self.folder):
-            self._handle.write(np.ascontiguousarray(crops).data)
-        self._tables.append(table)
-        self.n += len(crops)
+        for kept, rows in self._gate.pass_through(crops, table):
+            with as_storage_error(self.folder):
+                self._handle.write(np.ascontiguousarray(kept).data)
+            self._tables.append(rows)
+            self.n += len(kept)
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
@@ -394,6 +437,12 @@ class CellWriter:
             self._handle.close()
 
     def _finish(self) -> None:
+        flagged = self._gate.summary()
+        if not self.n and flagged["left_out"]:
+            raise DatasetError(
+                f"{self.folder}: {flagged['left_out']} of {flagged['cells_seen']} cells are flagged ({flagged['cells']}) and the rest are "
+                f"in images below [crop] min_cells, so nothing is left. Set [crop] flagged = 'keep', or look at the images."
+            )
         if not self.n or self._shape is None or self._dtype is None:
             raise DatasetError(f"{self.folder}: not a single cell to write. Check the filters of the recipe and 'pci info'.")
         header = repr({"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self.n, *self._shape)})
@@ -409,6 +458,7 @@ class CellWriter:
             "channels": [asdict(c) for c in self.channels],
             "um_per_px": self.um_per_px,
             **self.info,
+            "flagged": flagged,
             "cells": self.n,
             "images": int(table["image"].nunique()),
             "files": files,
@@ -416,4 +466,6 @@ class CellWriter:
         }
         made = record("cells", self.folder.name, recipe=self.info.get("recipe", ""), data=info["sha256"])
         info["provenance"] = made.plain()
-        (self._temporary / HEADER).write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
+        info = json.loads(json.dumps(info, default=str))  # as it will be read: the hash is of that
+        info[_HEADER_HASH] = content_hash(info)
+        (self._temporary / HEADER).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")

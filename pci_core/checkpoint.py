@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pickle
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 
 from pci_core.errors import CheckpointError
 from pci_core.logs import read_log, split, write_log
+from pci_core.reading import refusing
 from pci_core.recipe import Training
 from pci_core.storage import atomic_path, write_text
 from pci_core.unpacking import check_torch
@@ -45,14 +44,15 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     CheckpointError
         It is damaged, or belongs to another training; the differences are named.
     """
-    try:
+    again = "Delete it to train from the start."
+    with refusing(path, CheckpointError, "is damaged", again):
         check_torch(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        found = json.loads(state["config"])
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError, EOFError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({type(error).__name__}: {str(error)[:120]}). Delete it to train from the start."
-        ) from error
+        found = dict(json.loads(state["config"]))
+        kept = state.pop("sha256", None)  # there was none before
+        whole = kept is None or kept == _content_sha256(state)
+    if not whole:
+        raise CheckpointError(f"{path} is damaged: its content is not what was written (sha256 {str(kept)[:12]}…). {again}")
     differ = [k for k in config if json.loads(json.dumps(config[k])) != found.get(k)]
     if differ:
         told = "; ".join(f"{k}: {found.get(k)} there, {config[k]} here" for k in differ)
@@ -63,6 +63,8 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all; the same content gives the same bytes.
 
+    A hash of the content goes with it: the check sums of the format itself are not looked at when it is read.
+
     Raises
     ------
     StorageError
@@ -70,12 +72,32 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     # into an open file: of a path, torch writes the name into the archive, and it is a temporary one
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
-        try:
-            torch.save(content, handle)
-        except RuntimeError as error:  # torch's own complaint about the archive that a failed write left hides why it failed
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+        torch.save({**content, "sha256": _content_sha256(content)}, handle)
+
+
+def _content_sha256(content: Any) -> str:
+    """Return a hash of tensors, numbers and texts in dicts, lists and tuples."""
+    digest = hashlib.sha256()
+
+    def feed(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            array = value.detach().cpu().contiguous()
+            digest.update(f"{array.dtype} {tuple(array.shape)} ".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)} ".encode())
+            for key in value:
+                feed(key)
+                feed(value[key])
+        elif isinstance(value, (list, tuple)):
+            digest.update(f"{type(value).__name__} {len(value)} ".encode())
+            for item in value:
+                feed(item)
+        else:
+            digest.update(f"{type(value).__name__} {value!r} ".encode())
+
+    feed(content)
+    return digest.hexdigest()
 
 
 def without_speeds(losses: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -92,7 +114,7 @@ def write_cost(folder: Path, losses: list[dict[str, float]], seconds: float, **m
 
 def with_speeds(folder: Path, losses: list[dict[str, float]]) -> list[dict[str, float]]:
     """Return the rows of a training curve with the speeds that the log of its weights knows; NaN where nothing does."""
-    known = {row.get("epoch"): row for row in read_log(folder / WEIGHTS).get("epochs", [])}
+    known = {row.get("epoch"): row for row in read_log(folder / WEIGHTS).get("epochs", []) if isinstance(row, dict)}
     return [{**row, **{k: known.get(row["epoch"], row).get(k, row.get(k, math.nan)) for k in SPEEDS}} for row in losses]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pci_core
-from pci_core import cli_data, cli_init, cli_provenance, cli_weights, distributed
+from pci_core import cli_check, cli_data, cli_init, cli_provenance, cli_weights, distributed
 from pci_core import recipe as recipes
 from pci_core.cli_options import (
     CompileOption,
@@ -48,6 +48,7 @@ app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_init.init)
 app.command()(cli_provenance.provenance)
+app.command()(cli_check.check)
 
 
 STOPPED = "pci: stopped; what was made so far is kept, run the same command to go on"
@@ -95,6 +96,7 @@ def cells(
     quiet: QuietOption = False,
 ) -> None:
     """Make the single-cell crops: simulate or download, segment, crop."""
+    from pci_core import flags
     from pci_core.run import Run
 
     run = Run(recipe, runs, data=data, device=device, training={"seed": seed}, jobs=jobs, dask=dask, quiet=quiet)
@@ -102,6 +104,7 @@ def cells(
     print(
         f"{dataset.folder}: {len(dataset)} cells of {len(dataset.starts) - 1} images, crops {dataset.crops.shape[1:]} {dataset.crops.dtype}"
     )
+    print(flags.told(dataset.info.get("flagged")))
 
 
 @app.command()

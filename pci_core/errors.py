@@ -114,7 +114,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     -------
     UnknownNameError
     """
-    known = list(known)
+    known = list(map(str, known))
+    name = " ".join(str(name).split())
+    name = name if len(name) <= 80 else name[:80] + "…"  # what was pasted by mistake, or a damaged file's
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     listed = ", ".join(known[:40]) + (" …" if len(known) > 40 else "")

@@ -22,6 +22,7 @@ from pci_core import used
 from pci_core.errors import AnalysisNeedsError, BookError, PCIError
 from pci_core.logs import now
 from pci_core.provenance import Parent, Record, package_files, record
+from pci_core.reading import read_note
 from pci_core.recipe import load
 from pci_core.run import Run
 from pci_core.settled import by_name, settle
@@ -86,10 +87,7 @@ def differences(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> l
 
 def stamp(executed: Path) -> dict[str, Any]:
     """Return what is noted of an executed copy; empty where there is nothing readable."""
-    try:
-        return dict(json.loads(executed.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}  # cut while written by something else than us: as good as none
+    return read_note(executed.with_suffix(".json")) or {}
 
 
 def stale(executed: Path, wanted: Mapping[str, Any]) -> list[str]:

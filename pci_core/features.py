@@ -32,12 +32,14 @@ from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
 from pci_core.errors import DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
+from pci_core.hdf5 import check_hdf5
 from pci_core.logs import read_log, split, write_log
 from pci_core.model import SourceCellEncoder, check_layer
 from pci_core.parts import Part, own_rows, put_together
 from pci_core.pooled import Pooler, arrays
 from pci_core.pretrained.fit import check_channels as check_channels
 from pci_core.provenance import KEY, record
+from pci_core.reading import refusing
 from pci_core.recipe import Preprocess
 from pci_core.storage import atomic_path, content_hash
 from pci_core.unpacking import read_h5ad
@@ -227,7 +229,9 @@ def _writing(
         cells = pd.Index(dataset.table["cell_id"], name=None)
         anndata.AnnData(obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=names))  # names are checked here, before the long work
         store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        x = store.create_dataset("X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n))
+        x = store.create_dataset(
+            "X", (len(dataset), n), "float32", chunks=(min(len(dataset), 256), n), fletcher32=True
+        )  # a check sum of each chunk
         x.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
         yield x
         table = dataset.table.assign(**(more_obs or {})).set_index("cell_id", drop=False).rename_axis(None)  # not held during the work
@@ -251,7 +255,7 @@ def _writing(
 def _write_parquet(path: Path, table: pd.DataFrame, x: h5py.Dataset, names: list[str], made: str, block: int = 8192) -> None:
     columns_of = [*((f"{METADATA}{c}", pa.string()) for c in table), *((n, pa.float32()) for n in names)]
     schema = pa.schema(columns_of, metadata={KEY: made})
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for i in range(0, len(table), block):
             # numbers in the cell table become texts: pycytominer takes every numeric column for a feature
             part = table.iloc[i : i + block].astype(str)
@@ -271,12 +275,10 @@ def feature_columns(parquet: str | os.PathLike[str]) -> list[str]:
     DatasetError
         The file cannot be read, or a column is neither ``Metadata_…`` text nor a number.
     """
-    try:
+    if not Path(parquet).is_file():
+        raise DatasetError(f"{parquet} is not there. Make it with 'pci features'.")
+    with refusing(parquet, DatasetError, "is no readable parquet", "Make it again with 'pci features'."):
         schema = pq.read_schema(parquet)
-    except FileNotFoundError:
-        raise DatasetError(f"{parquet} is not there. Make it with 'pci features'.") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DatasetError(f"{parquet} is no readable parquet ({str(error)[:120]}). Make it again with 'pci features'.") from error
     names = [field.name for field in schema if not field.name.startswith(METADATA)]
     wrong = [n for n in names if not pa.types.is_floating(schema.field(n).type)]
     if wrong or not names:
@@ -284,8 +286,17 @@ def feature_columns(parquet: str | os.PathLike[str]) -> list[str]:
     return names
 
 
-def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = None) -> anndata.AnnData:
+def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = None, *, whole: bool = False) -> anndata.AnnData:
     """Read a feature set, and refuse it if the cells it was made of have changed since.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``.h5ad``.
+    dataset : CellDataset, optional
+        The cells at hand.
+    whole : bool
+        The file is known to be what was written, by its hash: it is not looked at in a process of its own first.
 
     Raises
     ------
@@ -294,16 +305,15 @@ def read_features(path: str | os.PathLike[str], dataset: CellDataset | None = No
     StaleError
         The dataset is not the one the features were made from.
     """
-    try:
+    if not Path(path).is_file():
+        raise DatasetError(f"{path} is not there. Make it with 'pci features'.")
+    again = "Delete it and make it again with 'pci features'."
+    if not whole:
+        check_hdf5(path, DatasetError, again)
+    with refusing(path, DatasetError, "is no readable feature set", again):
         adata = read_h5ad(path)
         made_from = str(adata.uns["pci"]["dataset"])
         adata.uns["pci"] = {**read_log(path), **adata.uns["pci"]}
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is not there. Make it with 'pci features'.") from None
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DatasetError(
-            f"{path} is no readable feature set ({str(error)[:120]}). Delete it and make it again with 'pci features'."
-        ) from error
     if dataset is not None and made_from != dataset.sha256:
         raise StaleError(
             f"{path} was made from another version of the cells (sha256 {made_from[:12]}…, now {dataset.sha256[:12]}…). "

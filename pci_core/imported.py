@@ -19,6 +19,7 @@ from pci_core.data import authors
 from pci_core.data.download import cache_folder
 from pci_core.errors import CheckpointError, unknown_name
 from pci_core.provenance import Parent, record
+from pci_core.reading import is_file
 from pci_core.recipe import Recipe
 from pci_core.storage import file_sha256, locked
 from pci_core.weights import SUFFIX, import_keras, load_safetensors, refuse_pickle, save_safetensors
@@ -222,7 +223,7 @@ def import_weights(
         Neither a name nor a file.
     """
     name = os.fspath(source)
-    if name not in AUTHORS and not Path(name).suffix and not Path(name).exists():
+    if name not in AUTHORS and not Path(name).suffix and not is_file(name):
         raise unknown_name("network or file", name, AUTHORS)
     path = fetched(name, progress) if name in AUTHORS else Path(name)
     out = Path(out) if out is not None else Path(f"{name}{SUFFIX}") if name in AUTHORS else path.with_suffix(SUFFIX)

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 from pci_core.errors import CheckpointError
+from pci_core.hdf5 import check_hdf5
 from pci_core.model import POOL_AFTER, SOURCE_FILTERS, UPSAMPLE_BEFORE, PairedCellInpainting, scaled
+from pci_core.reading import is_file, refusing
 from pci_core.storage import file_sha256
-from pci_core.unpacking import check_hdf5
+from pci_core.unpacking import check_arrays
 
 _MAX_ARRAY = 1 << 26  # numbers in one array; the paper's largest kernel has 1.3 million
 _MAX_TEXT = 1 << 24  # characters of one attribute
@@ -71,17 +73,15 @@ def read_keras_h5(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], 
         Not there, damaged, foreign, of another architecture, or ambiguous.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"weights file {path} is not there. Correct the path, or fetch the authors' archive.")
-    try:
-        with h5py.File(path, "r") as file:
-            check_hdf5(file)
-            root = _child(file, "model_weights") if file.get("model_weights", getlink=True) else file
-            layers = _read_layers(root, path)
-            config = _text(file.attrs["model_config"]) if "model_config" in file.attrs else None
-            version = _text(root.attrs.get("keras_version", file.attrs.get("keras_version", "")))
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged or no Keras HDF5 file ({error}). Fetch it again.") from error
+    check_hdf5(path, CheckpointError, "Fetch it again.")
+    with refusing(path, CheckpointError, "is damaged or no Keras HDF5 file", "Fetch it again."), h5py.File(path, "r") as file:
+        check_arrays(file)
+        root = _child(file, "model_weights") if file.get("model_weights", getlink=True) else file
+        layers = _read_layers(root, path)
+        config = _text(file.attrs["model_config"]) if "model_config" in file.attrs else None
+        version = _text(root.attrs.get("keras_version", file.attrs.get("keras_version", "")))
     prefix, out = _check_names(layers, path)
     targets = tuple(f"{prefix}conv{i}_1" for i in (1, 2, 3))
     if config is not None:

@@ -6,13 +6,13 @@ file says all the same what it is and where it came from (see `pci_core.provenan
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pci_core.reading import read_note
 from pci_core.storage import write_json
 
 SUFFIX = ".log.json"
@@ -37,11 +37,7 @@ def write_log(path: str | os.PathLike[str], measured: Mapping[str, Any]) -> None
 
 def read_log(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what is known of the cost of a file; empty where no log lies beside it, or none that can be read."""
-    try:
-        content = json.loads(log_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # files made before there were logs hold their cost themselves
-    return content if isinstance(content, dict) else {}
+    return read_note(log_path(path)) or {}  # files made before there were logs hold their cost themselves
 
 
 def now() -> str:

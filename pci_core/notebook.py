@@ -46,7 +46,7 @@ if "google.colab" in sys.modules:
     wanted = ["pci-core @ git+{ADDRESS}", f"torch=={{version('torch')}}"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)"""
 _FILES = (".parquet", ".csv", ".h5ad")
-_SCORE_COLUMNS = (
+SCORE_COLUMNS = (
     "notebook", "recipe", "simulated", "features", "what", "value", "low", "high", "n_cells", "n_proteins", "unit", "paper",
     "paper_on", "note",
 )  # fmt: skip
@@ -193,7 +193,7 @@ class Notebook:
 
     def scores(self) -> pd.DataFrame:
         """Write all headline numbers to ``tables/`` and return them laid out for reading."""
-        table = pd.DataFrame(self._scores, columns=list(_SCORE_COLUMNS))
+        table = pd.DataFrame(self._scores, columns=list(SCORE_COLUMNS))
         with self.recording():
             save_table(table, self.run.folder / "tables" / f"{self.stem}_scores")
         return laid_out(table)
@@ -281,9 +281,14 @@ def begin(name: str, namespace: Mapping[str, Any], needs: Sequence[str] = (), la
     """
     check_parameters(namespace)
     chosen = namespace.get("features") or namespace.get("layer") or layer
-    if not str(chosen).endswith(_FILES):
+    if not isinstance(chosen, str):
+        raise ParameterError(f"parameter 'features' is {str(chosen)[:80]}; it must be a text: the name of a feature set, or a file.")
+    if not chosen.endswith(_FILES):
         parse_feature_name(chosen)
-    nb = Notebook(name, Run(namespace["recipe"]), chosen, int(namespace.get("seed", 0)))
+    seed = int(namespace.get("seed", 0))
+    if not 0 <= seed < 2**32:
+        raise ParameterError(f"parameter 'seed' is {seed}; it must be a whole number from 0 to {2**32 - 1:,}.")
+    nb = Notebook(name, Run(namespace["recipe"]), chosen, seed)
     require_columns(name, nb.dataset, needs)
     return nb
 
@@ -309,7 +314,10 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
     given: dict[str, Any] = {}
     for source in namespace.get("In", []):
         if source.lstrip().startswith("# Parameters"):
-            given |= _literals(source)
+            found = _literals(source)
+            if not found and any(not line.lstrip().startswith("#") for line in source.splitlines() if line.strip()):
+                raise ParameterError("the parameters that were given are no plain values: texts, numbers, True, False, lists of them.")
+            given |= found
         elif not defaults:
             found = _literals(source)
             defaults = found if "recipe" in found else {}
@@ -326,16 +334,26 @@ def _literals(source: str) -> dict[str, Any]:
         for node in ast.parse(source).body:
             if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
                 return {}
-            out[node.targets[0].id] = ast.literal_eval(node.value)
-    except (SyntaxError, ValueError):
+            out[node.targets[0].id] = _literal(node.value)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last for brackets within brackets
         return {}
     return out
 
 
+def _literal(node: ast.expr) -> Any:
+    """Return a literal, or what papermill writes for NaN and the infinite: ``float('nan')``."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "float" and len(node.args) == 1:
+        return float(ast.literal_eval(node.args[0]))
+    return ast.literal_eval(node)
+
+
 def _check_type(name: str, value: Any, default: Any) -> None:
-    if default is None or value is None:
+    if default is None or (value is None and name in ("layer", "features")):
         return
     right = (bool,) if isinstance(default, bool) else (int, float) if isinstance(default, float) else (type(default),)
-    if not isinstance(value, right) or (isinstance(value, bool) and not isinstance(default, bool)):
+    finite = not isinstance(value, (int, float)) or abs(value) < 2**63  # NaN is not
+    if not isinstance(value, right) or (isinstance(value, bool) and not isinstance(default, bool)) or not finite:
+        shown = repr(value) if not isinstance(value, int) or finite else "a number of more than 18 digits"
+        shown = shown if len(shown) <= 80 else shown[:80] + "…"
         wanted = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "True or False"}.get(type(default).__name__, "")
-        raise ParameterError(f"parameter '{name}' is {value!r}; it must be {wanted or type(default).__name__}, as its default {default!r}.")
+        raise ParameterError(f"parameter '{name}' is {shown}; it must be {wanted or type(default).__name__}, as its default {default!r}.")

@@ -7,6 +7,7 @@ it. The embedded ones lie in ``pci_core/data/recipes``; a user's own file is giv
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tomllib
 import typing
@@ -15,14 +16,22 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pci_core import flags
 from pci_core.cells import Channel
 from pci_core.errors import RecipeError, unknown_name
+from pci_core.reading import is_file, refusing
 from pci_core.storage import content_hash, is_file_name
 
 SOURCES = ("simulate", "authors", "duloc", "table", "folder", "deeploc", "h5sc", "subcell")
 NEED_PATH = ("table", "folder", "deeploc", "h5sc", "subcell")  # sources that lie where the user put them
 FORMATS = ("composite", "stack", "separate", "named")
 SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-ring", "labels", "cellpose")
+LARGEST_CROP = 16_384  # px: no cell is as large
+_LARGEST = 2**63 - 1  # beyond it no library counts
+_AT_LEAST_0 = {
+    "source": ("proteins", "seed"), "fields": ("um_per_px",), "segmentation": ("sigma", "min_area", "fill_holes", "diameter"),
+    "preprocess": ("full",), "training": ("seed",),
+}  # fmt: skip
 _LATER: dict[str, bool] = {
     "later": True
 }  # a key that came later: at its default it is no part of any hash, so that runs made before stay valid
@@ -117,7 +126,8 @@ class Crop:
 
     ``size``: side of the square cut around a centre, px of the (downscaled) field. ``resize``: side
     of the stored crop, px. ``min_fraction``/``max_fraction``: limits of a cell's area as a share of
-    the crop. ``min_cells``: images with fewer cells are left out.
+    the crop. ``min_cells``: images with fewer cells are left out. ``flagged``: ``keep`` or ``leave out`` cells whose
+    crop is constant, empty or saturated, see `pci_core.flags`.
     """
 
     size: int = 64
@@ -125,6 +135,12 @@ class Crop:
     min_fraction: float = 0.0
     max_fraction: float = 1.0
     min_cells: int = 2
+    flagged: str = later(flags.KEEP)
+
+    @property
+    def rule(self) -> flags.Rule:
+        """What becomes of flagged cells."""
+        return flags.Rule(self.flagged == flags.LEAVE_OUT, self.min_cells)
 
 
 @dataclass(frozen=True)
@@ -294,15 +310,13 @@ def load(recipe: str | os.PathLike[str]) -> Recipe:
         raw, where, folder = (_embedded() / f"{text_name}.toml").read_bytes(), f"{text_name}.toml", None
     elif Path(text_name).suffix == ".toml":
         path = Path(text_name)
-        if not path.is_file():
+        if not is_file(path):
             raise RecipeError(f"recipe file {path} is not there. Embedded recipes: {', '.join(names())}.")
         raw, where, folder = path.read_bytes(), str(path), path.resolve().parent
     else:
         raise unknown_name("recipe", text_name, names())
-    try:
+    with refusing(where, RecipeError, "is no valid TOML", "Correct it; 'pci info' says what is wrong next."):
         content = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{where} is no valid TOML: {error}.") from error
     return parse(content, where, folder)
 
 
@@ -330,9 +344,15 @@ def _build(kind: Any, values: Any, where: str) -> Any:
         elif hint in (str, int, float, bool):
             right = isinstance(value, (int, float)) if hint is float else isinstance(value, hint)
             if not right or (isinstance(value, bool) and hint is not bool):
-                raise RecipeError(f"{where}: '{key}' must be {hint.__name__}, found {value!r}.")
+                raise RecipeError(f"{where}: '{key}' must be {hint.__name__}, found {_short(value)}.")
+            if isinstance(value, int) and abs(value) > _LARGEST or isinstance(value, float) and not math.isfinite(value):
+                raise RecipeError(f"{where}: '{key}' must be a finite number, found {_short(value)}.")
+            if isinstance(value, str) and "\0" in value:
+                raise RecipeError(f"{where}: '{key}' has a character of number 0 in it, which no text here has: {_short(value)}.")
             value = hint(value)
-        elif isinstance(value, list):
+        elif typing.get_origin(hint) is tuple and not (isinstance(value, tuple) and all(map(dataclasses.is_dataclass, value))):
+            if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) and "\0" not in v for v in value):
+                raise RecipeError(f"{where}: '{key}' must be a list of texts, found {_short(value)}.")
             value = tuple(value)
         out[key] = value
     needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
@@ -340,6 +360,11 @@ def _build(kind: Any, values: Any, where: str) -> Any:
     if missing:
         raise RecipeError(f"{where}: missing {', '.join(missing)}.")
     return kind(**out)
+
+
+def _short(value: Any) -> str:
+    text = f"a number of {value.bit_length() // 3} digits" if isinstance(value, int) and abs(value) > _LARGEST else repr(value)
+    return text if len(text) <= 80 else text[:80] + "…"
 
 
 def _check(recipe: Recipe, where: str) -> Recipe:
@@ -385,6 +410,7 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     need(crop.resize >= 4 and crop.resize % 4 == 0, f"crop resize must be a multiple of 4 px (two 2x2 poolings), found {crop.resize}.")
     need(crop.size >= 4, f"crop size must be at least 4 px, found {crop.size}.")
     need(0 <= crop.min_fraction < crop.max_fraction <= 1, "crop needs 0 <= min_fraction < max_fraction <= 1.")
+    one_of(crop.flagged, flags.CHOICES, "crop flagged")
     need(crop.min_cells >= 1, "crop min_cells must be at least 1.")
     need(recipe.fields.downscale >= 1, "fields downscale must be at least 1.")
     need(training.epochs >= 1 and training.batch_size >= 1, "training needs epochs >= 1 and batch_size >= 1.")
@@ -392,4 +418,14 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     need(0.03 <= training.width <= 4, f"training width must lie in [0.03, 4], found {training.width}.")
     need(0 <= training.holdout < 1, f"training holdout must lie in [0, 1), found {training.holdout}.")
     need(0 <= recipe.preprocess.floor < 1, "preprocess floor must lie in [0, 1).")
+    need(max(crop.size, crop.resize) <= LARGEST_CROP, f"crop size and resize must not be above {LARGEST_CROP:,} px.")
+    for section, keys in _AT_LEAST_0.items():
+        for key in keys:
+            found = getattr(getattr(recipe, section), key)
+            need(found >= 0, f"{section} {key} must not be below 0, found {found}.")
+    source = recipe.source
+    need(
+        min(source.images_per_protein, source.fields_per_image, source.fields_per_file) >= 1,
+        "source images_per_protein, fields_per_image and fields_per_file must be at least 1.",
+    )
     return recipe

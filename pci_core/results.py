@@ -9,13 +9,13 @@ what the reader's own build found.
 from __future__ import annotations
 
 import html
-import json
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import pci_core
@@ -24,18 +24,23 @@ from pci_core.analysis.paper import paper_figure
 from pci_core.errors import AnalysisNeedsError, BookError, DatasetError, unknown_name
 from pci_core.executing import execute, recipe_argument
 from pci_core.logs import read_log, write_log
-from pci_core.notebook import as_text
+from pci_core.notebook import SCORE_COLUMNS, as_text
 from pci_core.plots.style import set_label
 from pci_core.provenance import Record, record
+from pci_core.reading import read_csv, read_json, read_note, refusing
 from pci_core.recipe import load
 from pci_core.run import Run
 from pci_core.storage import file_sha256, locked, write_json
-from pci_core.tables import read_csv, write_csv
+from pci_core.tables import write_csv
 
 PAGE, FOLDER, PROVENANCE = "results.md", "results", "provenance.json"
 SETS = ("conv3", "conv4", "autoencoder_conv4", "classic", "untrained_conv3")
 _MARKER = re.compile(r"^<!-- results: (\w+) -->$", re.MULTILINE)
 _FEATURES = re.compile(r'(?:"|\\n)features = ')  # the parameter, in the JSON of a notebook
+_BENCHMARK = {
+    "features": str, "classifier": str, "k": "int64", "left_out": str, "accuracy": "float64", "low": "float64", "high": "float64",
+    "n_cells": "int64",
+}  # fmt: skip
 _WIDE = 6  # feature sets that fit beside one another on a page
 _BENCHMARKS = Path("benchmarks/results/feature_sets")
 
@@ -123,19 +128,23 @@ def _note(out: Path, run: Run, command: str, made: Record, seconds: float) -> No
 
 
 def _add(path: Path, name: str, facts: dict[str, Any]) -> None:
-    try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = read_note(path) or {}
     known[name] = facts
     write_json(path, dict(sorted(known.items())))
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        return read_csv(path, keep_default_na=True).fillna({"unit": "", "paper_on": "", "note": ""})
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} is no readable table of scores ({str(error)[:100]}). Run its notebook again.") from error
+    again = "Run its notebook again."
+    with refusing(path, DatasetError, "is no readable table of scores", again):
+        table = read_csv(path)
+    if missing := [c for c in SCORE_COLUMNS if c not in table]:
+        raise DatasetError(f"{path} is no table of scores: no column {', '.join(missing)}. {again}")
+    texts = ("features", "what", "unit", "paper_on", "note")
+    with refusing(path, DatasetError, "holds text where numbers should be", again):
+        numbers = {c: table[c].astype("float64") for c in ("value", "low", "high", "paper", "n_cells", "n_proteins")}
+    if table.empty or table["what"].isna().any() or not np.isfinite(numbers["n_cells"]).all():
+        raise DatasetError(f"{path} is no table of scores: no row, or one without its name or number of cells. {again}")
+    return table.assign(**numbers, **{c: table[c].fillna("").astype(str) for c in texts})
 
 
 # --- the page
@@ -177,11 +186,16 @@ def _section(notebook: str, kept: Path, own: Path) -> str:
 
 def benchmark_scores(path: Path) -> pd.DataFrame:
     """Return kept scores of the benchmark of feature sets in the form of the notebooks' headline numbers."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    again = "Make it again with benchmarks/feature_sets.py."
+    content = read_json(path, DatasetError, again)
+    settings, scores = content.get("settings"), content.get("scores")
+    if not isinstance(settings, dict) or not isinstance(settings.get("label"), str) or not isinstance(content.get("recipe"), str):
+        raise DatasetError(f"{path} does not say the recipe and the label of its scores. {again}")
     recipe = load(content["recipe"])
-    rows = pd.DataFrame(content["scores"])
+    with refusing(path, DatasetError, "holds no table of scores", again):
+        rows = pd.DataFrame(scores).astype(_BENCHMARK)
     rows = rows[(rows["classifier"] == "knn") & rows["features"].isin(_shown(rows["features"]))]
-    label = content["settings"]["label"]
+    label = settings["label"]
     facts = {"notebook": "02_layer_benchmark", "recipe": recipe.name + (f", label {label}" if label != recipe.label else "")}
     table = rows.assign(**facts, simulated=recipe.simulated, n_proteins=float("nan"), unit="", note="", value=rows["accuracy"])
     table["what"] = "balanced accuracy, kNN, own " + rows["left_out"].str.replace("_", " ") + " left out"
@@ -197,12 +211,13 @@ def _shown(features: pd.Series) -> list[str]:
 
 
 def _provenance(path: Path) -> str:
-    try:
-        known = read_log(path) | json.loads(path.with_name(PROVENANCE).read_text(encoding="utf-8"))[path.stem]
-    except (OSError, ValueError, KeyError):
+    known = (read_note(path.with_name(PROVENANCE)) or {}).get(path.stem)
+    known = read_log(path) | known if isinstance(known, dict) else {}
+    cost_known = isinstance(known.get("seconds"), (int, float)) and "hardware" in known
+    if not {"command", "encoder"} <= set(known):
         return ""
-    cost = f" in {known['seconds'] / 60:.0f} min on {known['hardware']}" if "seconds" in known else ""
-    day = f"; {known['made'][:10]}" if "made" in known else ""
+    cost = f" in {known['seconds'] / 60:.0f} min on {known['hardware']}" if cost_known else ""
+    day = f"; {str(known['made'])[:10]}" if "made" in known else ""
     return f"Made by `{known['command']}`{cost}; encoder: {known['encoder']}{day}."
 
 

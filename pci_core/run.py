@@ -28,7 +28,7 @@ from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision, compile_mode
-from pci_core.errors import CheckpointError, RecipeError, StaleError, unknown_name
+from pci_core.errors import CheckpointError, DatasetError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
 from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
@@ -40,6 +40,7 @@ from pci_core.parallel import on_cluster
 from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
 from pci_core.provenance import Record, context
+from pci_core.reading import read_csv, refusing
 from pci_core.recipe import Recipe
 from pci_core.steps import Steps
 from pci_core.storage import as_file_name, as_storage_error, atomic_path, content_hash, file_sha256, temporary_path
@@ -324,7 +325,7 @@ class Run:
         """
         paths = self.feature_files(names)
         dataset = self.cells()
-        return {name: read_features(path, dataset) for name, path in paths.items()}
+        return {name: read_features(path, dataset, whole=True) for name, path in paths.items()}
 
     def feature_files(self, names: str | Sequence[str] = LAYERS) -> dict[str, Path]:
         """Make feature sets where needed and return their ``.h5ad`` files."""
@@ -339,6 +340,11 @@ class Run:
             else:
                 self._baseline_features({n: paths[n] for n in group})
         for path in paths.values():
+            if self.steps.changed(f"features/{path.stem}", [path]):
+                raise StaleError(
+                    f"{path} is not what this run wrote: it was damaged, or changed by hand or by another program. Put it back, or delete "
+                    "it and run 'pci features' again."
+                )
             self.used.add(path)
         return paths
 
@@ -359,7 +365,9 @@ class Run:
                 f"the training curve of {given.name} is not in its file. Leave it out (--scratch) for one of these cells."
             )
         folder = self.train(kind)
-        return pd.DataFrame(with_speeds(folder, pd.read_csv(folder / LOSSES).to_dict("records")))
+        with refusing(folder / LOSSES, DatasetError, "is no readable training curve", f"Delete {folder} and train again."):
+            rows = read_csv(folder / LOSSES).astype("float64").astype({"epoch": "int64"}).to_dict("records")
+        return pd.DataFrame(with_speeds(folder, rows))
 
     # --- how steps are made
 
@@ -458,9 +466,11 @@ class Run:
         """Compare size and time of the files with the stamp; only where they differ, their hashes."""
         stamp = self.steps.stamp(name)
         assert stamp is not None  # the step has just made or found it
-        for file, seen in stamp["files"].items():
+        seen = stamp.get("files")
+        for file in (CROPS, TABLE):
             stat = (folder / file).stat()
-            if [stat.st_size, stat.st_mtime_ns] != seen and file_sha256(folder / file) != CellDataset(folder).info["files"][file]:
+            known = seen.get(file) if isinstance(seen, dict) else None
+            if [stat.st_size, stat.st_mtime_ns] != known and file_sha256(folder / file) != CellDataset(folder).info["files"][file]:
                 raise StaleError(
                     f"{folder / file} is not what this run wrote: it was changed by hand or by another program, and the features "
                     f"were made from the old one. Put it back, or delete {folder} and run 'pci cells' again."

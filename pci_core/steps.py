@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import platform
 import sys
 import time
@@ -19,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from pci_core import distributed
-from pci_core.storage import as_storage_error, content_hash, locked, locked_if_free, sweep_temporaries, write_json
+from pci_core.reading import read_note
+from pci_core.storage import as_storage_error, content_hash, file_sha256, locked, locked_if_free, sweep_temporaries, write_json
+
+HASHED = ("crops.npy", "cells.parquet")  # their hashes stand in dataset.json
 
 
 class Steps:
@@ -33,6 +35,18 @@ class Steps:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def changed(self, name: str, files: Iterable[Path]) -> Path | None:
+        """Return the first of a step's files that is not what the step wrote; hashes are looked at where size or time differ."""
+        stamp = self.stamp(name) or {}
+        seen, kept = stamp.get("files"), stamp.get("sha256")
+        if not isinstance(seen, dict) or not isinstance(kept, dict):
+            return None  # stamps of earlier versions have no hashes
+        for file in files:
+            stat = file.stat()
+            if seen.get(file.name) != [stat.st_size, stat.st_mtime_ns] and kept.get(file.name, "") != file_sha256(file):
+                return file
+        return None
 
     def make(self, name: str, inputs: Mapping[str, Any], files: list[Path], work: Callable[[], None], together: bool = False) -> None:
         """Do the work of a step unless it was done with the same inputs and its files are there, see `make_all`."""
@@ -90,11 +104,11 @@ class Steps:
         return not self._begun(name).exists() or stamp.get("files") == _seen(files)
 
     def stamp(self, name: str) -> dict[str, Any] | None:
-        """Return what is noted of a step: ``made_from, inputs, files`` (size and time of each), ``made``."""
-        try:
-            return dict(json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):  # the lock will say what is wrong with the folder
-            return None
+        """Return what is noted of a step: ``made_from, inputs, files`` (size and time of each), ``sha256`` (of each), ``made``.
+
+        None where there is no stamp or it is damaged: the step is made again.
+        """
+        return read_note(self.folder / f"{name}.json")  # the lock will say what is wrong with the folder
 
     def _begun(self, name: str) -> Path:
         """Return the mark that says: this step was begun anew over an earlier result, and not ended.
@@ -130,7 +144,9 @@ class Steps:
 
     def _stamp(self, name: str, inputs: Mapping[str, Any], files: list[Path]) -> None:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_json(self.folder / f"{name}.json", {"made_from": content_hash(inputs), "inputs": inputs, "files": _seen(files), "made": made})
+        hashes = {f.name: file_sha256(f) for f in files if f.name not in HASHED}
+        content = {"made_from": content_hash(inputs), "inputs": inputs, "files": _seen(files), "sha256": hashes, "made": made}
+        write_json(self.folder / f"{name}.json", content)
 
 
 def _seen(files: Iterable[Path]) -> dict[str, list[int]]:

@@ -103,8 +103,10 @@ def _without_room(path: Path) -> int:
     """Try to write a little beside `path`; return the errno of what forbids it, or 0."""
     temporary = temporary_path(path)
     limit = _largest_file()
-    if limit is not None and temporary.is_file() and temporary.stat().st_size >= limit - _PROBE:
-        return errno.EFBIG
+    if limit is not None:
+        files = temporary.rglob("*") if temporary.is_dir() else [temporary]
+        if any(file.is_file() and file.stat().st_size >= limit - _PROBE for file in files):
+            return errno.EFBIG
     probe = temporary.with_name(f"{_MARK}{socket.gethostname()}-{os.getpid()}-probe")
     try:
         with open(probe, "wb") as handle:
@@ -159,12 +161,13 @@ def atomic_path(path: str | os.PathLike[str], folder: bool = False) -> Iterator[
     temporary = temporary_path(path)
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(path.parent)
+        sweep_once(path.parent)
         try:
             if folder:
                 _remove(temporary)
                 temporary.mkdir()
-            yield temporary
+            with as_storage_error(path):  # before what fills the disk is removed
+                yield temporary
             if folder:
                 _replace_folder(temporary, path)
             else:
@@ -181,11 +184,12 @@ def working_folder(path: Path) -> Iterator[Path]:
     temporary = temporary_path(path)
     with as_storage_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(path.parent)
+        sweep_once(path.parent)
         try:
             _remove(temporary)
             temporary.mkdir()
-            yield temporary
+            with as_storage_error(path):
+                yield temporary
         finally:
             _remove(temporary)
 
@@ -235,12 +239,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sweep_once(folder: Path) -> None:
+def sweep_once(folder: Path) -> None:
     """Sweep a folder before this process writes to it for the first time: a look at its names, whoever was killed there."""
     key = (os.getpid(), str(folder.absolute()))  # a forked process looks for itself
     if key not in _swept:
         _swept.add(key)
-        sweep_temporaries(folder)
+        with contextlib.suppress(OSError):  # where nothing can be removed, nothing can be written: that is told then
+            sweep_temporaries(folder)
 
 
 def sweep_temporaries(folder: str | os.PathLike[str]) -> list[Path]:

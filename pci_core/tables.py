@@ -3,8 +3,8 @@
 A name such as ``=HYPERLINK(…)`` in somebody's table of genes is a text to pandas and a program to a spreadsheet. The rule, for
 all tables that this package writes as CSV: a text that begins with ``=``, ``+``, ``-``, ``@`` (also the wide forms of these), a
 tab or a line break, whatever apostrophes stand before it, gets one more apostrophe; numbers stay as they are, also those that are
-kept as text. `read_csv` takes it away again, so that every text comes back as it was. Parquet, which no spreadsheet opens, holds the
-texts themselves.
+kept as text. `pci_core.reading.read_csv` takes it away again, so that every text comes back as it was. Parquet, which no
+spreadsheet opens, holds the texts themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
@@ -84,20 +83,8 @@ def read_rows(handle: IO[str]) -> Iterable[dict[str, str]]:
         yield {key: unguarded(value) for key, value in row.items()}
 
 
-def read_csv(path: str | os.PathLike[str] | IO[Any], **settings: Any) -> pd.DataFrame:
-    """Read a CSV of ours, or a user's own, with pandas, and take the apostrophes of `guarded` away.
-
-    Parameters
-    ----------
-    path : path-like or file
-    **settings
-        Of ``pandas.read_csv``.
-
-    Returns
-    -------
-    DataFrame
-    """
-    table: pd.DataFrame = pd.read_csv(path if hasattr(path, "read") else Path(path), **settings)
+def restored(table: pd.DataFrame) -> pd.DataFrame:
+    """Take the apostrophes of `guarded` away from a table that was read from a CSV of ours, or a user's own; in place."""
     for place, dtype in enumerate(table.dtypes):
         if not pd.api.types.is_numeric_dtype(dtype):
             table.isetitem(place, table.iloc[:, place].map(unguarded, na_action="ignore"))

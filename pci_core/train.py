@@ -50,6 +50,7 @@ from pci_core.logs import read_log
 from pci_core.model import Model, build
 from pci_core.pairs import Pairs, PairSampler, split_images
 from pci_core.provenance import record
+from pci_core.reading import refusing
 from pci_core.recipe import Recipe
 from pci_core.shards import ShardedSampler
 from pci_core.step import TrainingStep
@@ -177,10 +178,11 @@ def train(
     use = "pairs"
     if (out / CHECKPOINT).exists():
         state = load_checkpoint(out / CHECKPOINT, config)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        train_step.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
+        with refusing(out / CHECKPOINT, CheckpointError, "does not fit this network", "Delete it to train from the start."):
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            train_step.scaler.load_state_dict(state["scaler"])
+            torch.set_rng_state(state["rng"])
         epoch, step, losses = state["epoch"], state["step"], with_speeds(out, state["losses"])
         seconds = float(state.get("seconds", read_log(out / WEIGHTS).get("seconds", 0.0)))  # earlier checkpoints hold them themselves
         seen, kept = state["seen"], state.get("shards", 1)  # there were none in earlier checkpoints

@@ -76,7 +76,7 @@ def check_stream(packed: bytes, size: int, what: str = "it") -> None:
         return  # damaged: the reader itself will say so
 
 
-def check_hdf5(file: h5py.Group) -> None:
+def check_arrays(file: h5py.Group) -> None:
     """Refuse an HDF5 file whose arrays, or single pieces of them, would grow too much.
 
     Raises
@@ -174,7 +174,7 @@ def read_h5ad(path: str | os.PathLike[str]) -> anndata.AnnData:
     import anndata  # here: a second, and most of what needs this module needs no AnnData
 
     with h5py.File(path, "r") as file:
-        check_hdf5(file)
+        check_arrays(file)
     try:
         return anndata.read_h5ad(path)
     except (OSError, ValueError, MemoryError):
@@ -196,7 +196,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     with pq.ParquetFile(path) as file:
         facts = file.metadata
         check_growth(8 * facts.num_rows * facts.num_columns, path.stat().st_size)
-        return file.read().to_pandas()
+        return pq.read_table(path, page_checksum_verification=True).to_pandas()
 
 
 def check_torch(path: str | os.PathLike[str]) -> None:

@@ -19,9 +19,12 @@ import torch
 from pci_core.errors import CheckpointError
 from pci_core.keras_h5 import read_keras_h5
 from pci_core.logs import read_log, split, write_log
-from pci_core.storage import as_storage_error, atomic_path
+from pci_core.reading import is_file, refusing
+from pci_core.storage import as_storage_error, atomic_path, content_hash
 
 SUFFIX = ".safetensors"
+_CARD_HASH = "card_sha256"  # of the card, within it; not part of what is returned
+_AGAIN = "Copy or make it again."
 PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".joblib", ".bin")  # such files can hold programs
 
 
@@ -57,7 +60,8 @@ def save_safetensors(state: Mapping[str, torch.Tensor], path: str | os.PathLike[
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     digest = weights_sha256(tensors)
     computed, measured = split(card)
-    text = json.dumps({**computed, "sha256": digest}, ensure_ascii=False, sort_keys=True)
+    known = json.loads(json.dumps({**computed, "sha256": digest}, ensure_ascii=False))  # as it will be read: the hash is of that
+    text = json.dumps({**known, _CARD_HASH: content_hash(known)}, ensure_ascii=False, sort_keys=True)
     content = safetensors.torch.save(tensors, metadata={"card": text})  # one entry: the order of several is not fixed
     with as_storage_error(path), atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -78,24 +82,25 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tens
     Raises
     ------
     CheckpointError
-        Not there, damaged, truncated, without the card of this package, or a pickle.
+        Not there, damaged, truncated, without the card of this package, or a pickle. Both the weights and the card are held
+        against their hashes; files written before there was one of the card have none.
     """
     path = Path(path)
     refuse_pickle(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"weights file {path} is not there. Train the model or correct the path.")
-    try:
+    with refusing(path, CheckpointError, "is damaged or no safetensors file", _AGAIN):
         with safetensors.safe_open(path, framework="pt") as handle:  # type: ignore[no-untyped-call]
             metadata = handle.metadata() or {}
             state = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118 no mapping
-        card = json.loads(metadata["card"])
-        expected = card["sha256"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} has no card of pci_core. Use a file written by this package, or 'pci weights import'.") from error
-    except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}). Copy or make it again.") from error
+        card = json.loads(metadata.get("card", "null"))
+    if not isinstance(card, dict) or "sha256" not in card:
+        raise CheckpointError(f"{path} has no card of pci_core. Use a file written by this package, or 'pci weights import'.")
+    kept, expected = card.pop(_CARD_HASH, None), card["sha256"]
+    if kept != content_hash(card) and (kept is not None or "provenance" in card):  # they came together: its name may be what is damaged
+        raise CheckpointError(f"{path}: its card is not the one that was written (sha256 {str(kept)[:12]}…). {_AGAIN}")
     if weights_sha256(state) != expected:
-        raise CheckpointError(f"{path}: the weights are not the ones that its card names (sha256 {expected[:12]}…). Copy or make it again.")
+        raise CheckpointError(f"{path}: the weights are not the ones that its card names (sha256 {str(expected)[:12]}…). {_AGAIN}")
     return state, {**read_log(path), **card}
 
 

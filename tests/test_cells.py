@@ -101,15 +101,22 @@ def test_damage_is_named(tmp_path: Path, make_cells: Callable[..., CellDataset])
     folder = make_cells(name="d").folder
     crops = (folder / CROPS).read_bytes()
     (folder / CROPS).write_bytes(crops[:-10])
-    with pytest.raises(DatasetError, match="damaged cell dataset"):
+    with pytest.raises(DatasetError, match="damaged part of a cell dataset"):
         CellDataset(folder)
     (folder / CROPS).write_bytes(crops[:-1] + bytes([crops[-1] ^ 1]))
     with pytest.raises(DatasetError, match=f"{CROPS} changed after it was written"):
         CellDataset(folder).verify()
     (folder / CROPS).write_bytes(crops)
     header = json.loads((folder / HEADER).read_text())
-    (folder / HEADER).write_text(json.dumps({**header, "channels": header["channels"][:1]}))
-    with pytest.raises(DatasetError, match="1 channels"):
+    (folder / HEADER).write_text(json.dumps({**header, "um_per_px": 5.0}))
+    with pytest.raises(DatasetError, match=f"{HEADER} was changed after it was written"):
+        CellDataset(folder)
+    del header["header_sha256"], header["provenance"]  # as before there were any
+    (folder / HEADER).write_text(json.dumps(header))
+    assert CellDataset(folder).um_per_px == header["um_per_px"]
+    more = {**header, "channels": [*header["channels"], {"name": "third", "role": "structural"}]}
+    (folder / HEADER).write_text(json.dumps(more))
+    with pytest.raises(DatasetError, match="3 channels"):
         CellDataset(folder)
     (folder / TABLE).unlink()
     with pytest.raises(DatasetError, match=f"{TABLE} is missing"):

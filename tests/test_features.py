@@ -132,3 +132,15 @@ def test_protein_level_means() -> None:
     assert means.obs["location"].tolist() == ["y", "x"] and "well" not in means.obs  # wells differ within P2
     with pytest.raises(UnknownNameError, match="unknown column 'protin'. Did you mean protein"):
         aggregate(adata, "protin")
+
+
+def test_a_cell_alone_in_a_batch_is_what_it_is_among_others(make_cells: Callable[..., CellDataset], tmp_path: Path) -> None:
+    dataset = make_cells()  # 24 cells: 23 at a time leave one
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # with one thread there is but one kernel
+    try:
+        one, most, whole = (run(dataset, tmp_path / str(b), batch_size=b)["conv4"].X for b in (1, 23, 24))
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(most, whole)
+    np.testing.assert_array_equal(one, whole)

@@ -127,6 +127,18 @@ def test_nothing_is_overwritten(write: Callable[..., Path]) -> None:
     recipes.load(out / "plate.toml")
 
 
+def test_a_killed_run_is_gone_on_with_and_a_users_own_file_is_not_in_its_place(write: Callable[..., Path]) -> None:
+    folder = write()
+    first = init(folder)
+    first.recipe.unlink()  # written last: so a killed run leaves the others
+    assert init(folder).files == first.files
+    first.recipe.unlink()
+    first.files[0].write_text("mine")
+    with pytest.raises(StorageError, match="fields.csv.*--force"):
+        init(folder)
+    assert first.files[0].read_text() == "mine" and not first.recipe.exists()
+
+
 def test_what_does_not_fit_is_left_out_with_its_reason(write: Callable[..., Path]) -> None:
     folder = write()
     got = cells(9)

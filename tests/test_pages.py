@@ -15,7 +15,9 @@ import pci_core
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_IN_REFERENCE = {
-    *(f"pci_core.cli{part}" for part in ("", "_data", "_hpa", "_init", "_options", "_provenance", "_weights")),  # have a help of their own
+    *(
+        f"pci_core.cli{part}" for part in ("", "_check", "_data", "_hpa", "_init", "_options", "_provenance", "_weights")
+    ),  # have a help of their own
     "pci_core.data",  # an empty package
 }
 DRAWING = re.compile(r"pci_core\.data\.simulate\.(?!frame$)")  # how the pictures are drawn: read the code

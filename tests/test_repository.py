@@ -28,16 +28,16 @@ NEEDED = (
 )  # fmt: skip
 FLOORS = {
     "errors": 0, "storage": 0, "cells": 0, "recipe": 0, "model": 0, "preprocess": 0, "device": 0, "keras_h5": 0, "names": 0, "steps": 0,
-    "folds": 0, "tables": 0, "unpacking": 0, "logs": 0, "provenance": 0,
-    "parallel": 0, "waiting": 0, "stopping": 0, "heartbeat": 0, "distributed": 0,
+    "folds": 0, "flags": 0, "logs": 0, "provenance": 0, "parallel": 0, "waiting": 0, "stopping": 0, "heartbeat": 0, "distributed": 0,
+    "tables": 0, "unpacking": 0, "reading": 0, "hdf5": 0,
     "imaging": 1, "pairs": 1, "weights": 1, "feed": 1, "painting": 1, "step": 1, "pooled": 1, "chunks": 1, "memory": 1, "shards": 1,
     "parts": 1, "delivery": 1, "checkpoint": 1, "synchronised": 1,
     "data": 2, "train": 2, "pretrained": 2, "imported": 2,
     "features": 3, "baselines": 3,
     "analysis": 4, "plots": 4,
-    "run": 5, "info": 5, "init": 5, "comparison": 5, "export": 5, "lineage": 5, "used": 5,
+    "run": 5, "info": 5, "init": 5, "comparison": 5, "check": 5, "export": 5, "lineage": 5, "used": 5,
     "notebook": 5, "atlas": 5,
-    "cli": 6, "cli_options": 6, "cli_weights": 6, "cli_data": 6, "cli_init": 6, "cli_hpa": 6, "cli_provenance": 6,
+    "cli": 6, "cli_options": 6, "cli_weights": 6, "cli_data": 6, "cli_init": 6, "cli_hpa": 6, "cli_provenance": 6, "cli_check": 6,
     "book_examples": 6, "book": 6, "book_pages": 6, "settled": 6, "executing": 6, "results": 6, "docs": 6,
 }  # fmt: skip
 MODULES = {  # by which name a distribution is imported, where it is another

@@ -23,6 +23,7 @@ from pci_core.analysis.distances import (
     image_table,
     interval,
     protein_weights,
+    proteins_by_term,
     score_pairs,
     score_terms,
 )
@@ -157,9 +158,14 @@ def scaled(x: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
 
 def _score_lines(pairs: list[pd.DataFrame], distances: list[np.ndarray], images: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
     found = [score_pairs(p, d, images, weights) for p, d in zip(pairs, distances, strict=True)]
-    rows = [(what, *interval(d.normalised), *interval(d.relative), d.same, d.expected, d.sd) for what, d in zip(LINES, found, strict=False)]
+    sizes = list(proteins_by_term(images).values())  # each adds to the variance of a mean over all pairs about what its proteins count
+    rows = [
+        (what, *interval(d.normalised, sizes, sizes), *interval(d.relative, sizes, sizes), d.same, d.expected, d.sd)
+        for what, d in zip(LINES, found, strict=False)
+    ]
     same, different = found
-    rows.append((DIFFERENCE, *interval(different.normalised - same.normalised), *interval(different.relative - same.relative),
+    rows.append((DIFFERENCE, *interval(different.normalised - same.normalised, sizes, sizes),
+                 *interval(different.relative - same.relative, sizes, sizes),
                  np.nan, np.nan, np.nan))  # fmt: skip
     columns = ["what", "value", "low", "high", "relative", "relative_low", "relative_high", "same", "expected", "sd"]
     return pd.DataFrame(rows, columns=columns)

@@ -17,6 +17,8 @@ its proteins were drawn.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anndata
@@ -24,6 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from pci_core.analysis.bootstrap import tail
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
 
 ALL_TERMS = "all locations"
@@ -289,13 +292,25 @@ def score_pairs(pairs: pd.DataFrame, distance: np.ndarray, images: pd.DataFrame,
     return Drawn(normalised, relative, float(mean_same[0]), float(expected[0]), float(sd[0]))
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Return a value with its 95 % interval from a row of the value and its draws; NaN where half of the draws have none."""
+def interval(
+    values: np.ndarray, sizes: Sequence[int] | np.ndarray, variances: Sequence[float] | np.ndarray | None = None
+) -> tuple[float, float, float]:
+    """Return a value with its 95 % interval from a row of the value and its draws; NaN where half of the draws have none.
+
+    `sizes` (and `variances`) are the proteins of each location that were drawn within, see `pci_core.analysis.bootstrap.tail`.
+    """
     drawn = values[1:][np.isfinite(values[1:])]
     if len(values) < 3 or len(drawn) < (len(values) - 1) / 2:
         return float(values[0]), np.nan, np.nan
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    out = tail(sizes, variances)
+    low, high = np.quantile(drawn, [out, 1 - out])
     return float(values[0]), float(low), float(high)
+
+
+def proteins_by_term(images: pd.DataFrame) -> dict[str, int]:
+    """Return how many proteins each location has, by its name."""
+    used = images[images["term"] != ""]
+    return {str(t): int(n) for t, n in used.groupby("term", observed=True)["protein"].nunique().items()}
 
 
 def score_terms(pairs: pd.DataFrame, distance: np.ndarray, images: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
@@ -308,14 +323,32 @@ def score_terms(pairs: pd.DataFrame, distance: np.ndarray, images: pd.DataFrame,
         relative_low, relative_high, same, expected, sd, n_proteins, n_images, n_cells``.
     """
     found = {str(t): score_pairs(part, distance[part.index], images, weights) for t, part in pairs.groupby("term", sort=False)}
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a draw without a pair in any location is NaN and not counted
         drawn = {kind: np.nanmean([getattr(d, kind) for d in found.values()], axis=0) for kind in ("normalised", "relative")}
+    rows = []
+    proteins = proteins_by_term(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        spread = {kind: [float(np.nanvar(getattr(d, kind)[1:])) if len(d.normalised) > 1 else 0.0 for d in found.values()]
+                  for kind in ("normalised", "relative")}  # fmt: skip
     every = [np.mean([getattr(d, kind) for d in found.values()]) for kind in ("same", "expected", "sd")]
     found[ALL_TERMS] = Drawn(drawn["normalised"], drawn["relative"], *map(float, every))
-    rows = []
     for term, d in found.items():
         of = images[(images["term"] == term) if term != ALL_TERMS else (images["term"] != "")]
         numbers = (of["protein"].nunique(), len(of), int(of["n_cells"].sum()))
-        rows.append((term, *interval(d.normalised), *interval(d.relative), d.same, d.expected, d.sd, *numbers))
+        sizes = [proteins[t] for t in found if t != ALL_TERMS] if term == ALL_TERMS else [proteins[term]]
+        own = {kind: spread[kind] if term == ALL_TERMS else None for kind in spread}
+        rows.append(
+            (
+                term,
+                *interval(d.normalised, sizes, own["normalised"]),
+                *interval(d.relative, sizes, own["relative"]),
+                d.same,
+                d.expected,
+                d.sd,
+                *numbers,
+            )
+        )
     columns = ["term", "normalised", "low", "high", "relative", "relative_low", "relative_high", "same", "expected", "sd"]
     return pd.DataFrame(rows, columns=[*columns, "n_proteins", "n_images", "n_cells"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from urllib3.util import Retry
 from pci_core.analysis.enrichment import COLUMNS, check_query
 from pci_core.analysis.gene_sets import LEAST_RECOGNISED
 from pci_core.errors import EnrichmentError
+from pci_core.reading import read_json, refusing
 from pci_core.storage import as_file_name, content_hash, write_json
 
 ADDRESS = "https://biit.cs.ut.ee/gprofiler"
@@ -188,12 +188,11 @@ def _reason(error: requests.exceptions.RequestException) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    again = "Delete the file and ask again."
+    answer = read_json(path, EnrichmentError, again)
+    with refusing(path, EnrichmentError, "is a damaged answer of g:Profiler", again):
         _table(answer, list(answer["asked"]["query"]))
-        str(answer["version"])
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise EnrichmentError(f"{path}: the kept answer of g:Profiler is damaged ({error}). Delete the file and ask again.") from error
+        str(answer["version"]), str(answer["asked"]["organism"]), [name.casefold() for name in answer["not_recognised"]]
     return answer
 
 

@@ -14,8 +14,9 @@ import pandas as pd
 
 from pci_core.cells import TEXT_COLUMNS
 from pci_core.errors import CellTableError, unknown_name
-from pci_core.tables import read_csv
-from pci_core.unpacking import open_gzip, read_h5ad, read_parquet
+from pci_core.hdf5 import check_hdf5
+from pci_core.reading import is_file, read_csv, refusing
+from pci_core.unpacking import read_h5ad, read_parquet
 
 FeatureSet: TypeAlias = anndata.AnnData | Sequence[anndata.AnnData]
 ID_COLUMNS = ("cell_id", "Metadata_cell_id")
@@ -151,20 +152,19 @@ def read_table(path: str | os.PathLike[str]) -> anndata.AnnData:
     """
     path = Path(path)
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    try:
+    if suffix not in (".parquet", ".h5ad", *_SEPARATORS):
+        raise CellTableError(f"{path}: unknown kind of table '{path.suffix}'. Use .parquet, .csv, .tsv or .h5ad.")
+    if not is_file(path):
+        raise CellTableError(f"{path} is not there. Give the path of a table with a column 'cell_id'.")
+    if suffix == ".h5ad":
+        check_hdf5(path, CellTableError, "Write it again, as parquet or CSV.")
+    with refusing(path, CellTableError, f"cannot be read as {suffix[1:]}", "Write it again, as parquet or CSV."):
         if suffix == ".parquet":
             table = read_parquet(path)
-        elif suffix in _SEPARATORS:
-            source = open_gzip(path) if path.suffix == ".gz" else path
-            table = read_csv(source, sep=_SEPARATORS[suffix], dtype=dict.fromkeys(ID_COLUMNS, str), low_memory=False)
         elif suffix == ".h5ad":
             table = _frame(read_h5ad(path))
         else:
-            raise CellTableError(f"{path}: unknown kind of table '{path.suffix}'. Use .parquet, .csv, .tsv or .h5ad.")
-    except FileNotFoundError:
-        raise CellTableError(f"{path} is not there. Give the path of a table with a column 'cell_id'.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CellTableError(f"{path} cannot be read as {suffix[1:]}: {str(error)[:160]}. Write it again, as parquet or CSV.") from error
+            table = read_csv(path, sep=_SEPARATORS[suffix], dtype=dict.fromkeys(ID_COLUMNS, str), low_memory=False)
     return _feature_set(table, path)
 
 

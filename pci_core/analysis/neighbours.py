@@ -20,6 +20,7 @@ from scipy.spatial.distance import cdist
 from pci_core.analysis import trees
 from pci_core.analysis.knn import constant_features, standardise
 from pci_core.errors import AnalysisNeedsError, CellTableError, ParameterError, unknown_name
+from pci_core.reading import is_file, read_csv, refusing
 
 METHODS = ("dendrogram", "euclidean", "correlation")
 COMBINE = ("mean", "nearest")
@@ -270,11 +271,12 @@ def read_genes(text: str) -> list[str]:
     if not text.endswith((".tsv", ".csv", ".txt")):
         return [g.strip() for g in text.split(",") if g.strip()]
     path = Path(text)
-    if not path.is_file():
+    if not is_file(path):
         raise AnalysisNeedsError(f"{text} is not there: give a file of gene names, or the names themselves with commas between them.")
-    if path.suffix == ".txt":
-        return [g.strip() for g in path.read_text(encoding="utf-8").splitlines() if g.strip()]
-    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
+    with refusing(path, CellTableError, "cannot be read as names of genes in UTF-8", "Save it as text or CSV again."):
+        if path.suffix == ".txt":
+            return [g.strip() for g in path.read_text(encoding="utf-8-sig").splitlines() if g.strip()]
+        table = read_csv(path, "\t" if path.suffix == ".tsv" else ",", dtype=str)
     columns = [c for c in ("Gene name", "gene", "protein", "Gene") if c in table]
     if not columns:
         raise CellTableError(f"{text} has no column 'Gene name', 'gene' or 'protein' (it has: {', '.join(table)}).")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pci_core.errors import DatasetError
 from pci_core.provenance import CSV_KEY, KEY, record, text_sha256
+from pci_core.reading import read_json, refusing
 from pci_core.storage import atomic_path, write_json, write_text
 from pci_core.tables import to_csv
 
@@ -74,8 +74,9 @@ class Benchmark:
         DatasetError
             It is not there, or is none.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        again = "Make it again with 'pci benchmark'."
+        content = read_json(path, DatasetError, again)
+        with refusing(path, DatasetError, "is no readable benchmark", again):
             # an interval that is missing in every row comes back as NaN, not as None
             tables = {n: pd.DataFrame(content[n]["rows"], columns=content[n]["columns"]).astype(content[n]["types"]) for n in _TABLES}
             confusion = {
@@ -84,9 +85,8 @@ class Benchmark:
                 )
                 for c in content["confusion"]
             }
-            return cls(**tables, confusion=confusion, settings=content["settings"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path} is no readable benchmark ({str(error)[:120]}). Make it again with 'pci benchmark'.") from error
+            settings = dict(content["settings"])
+        return cls(**tables, confusion=confusion, settings=settings)
 
 
 def save_table(table: pd.DataFrame, stem: str | os.PathLike[str]) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pci_core.analysis.bootstrap import tail
+
 NONE = "(none)"  # the column of cells without a prediction in a confusion matrix
 _AT_ONCE = 4_000_000  # drawn groups in memory at a time
 
@@ -57,6 +59,8 @@ def recalls(code: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def balanced_accuracy(code: np.ndarray, predicted: np.ndarray, groups: np.ndarray, draws: int = 1000, seed: int = 0) -> Score:
     """Mean recall over classes, with a 95 % bootstrap interval over groups within each class, and over seeds.
 
+    Percentiles are taken further out where groups are few, see `pci_core.analysis.bootstrap`.
+
     Parameters
     ----------
     code : ndarray of int
@@ -80,21 +84,27 @@ def balanced_accuracy(code: np.ndarray, predicted: np.ndarray, groups: np.ndarra
     n_seeds = len(right)
     weight = np.ones((draws, 1)) if n_seeds == 1 else rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), draws) / n_seeds
     shares, drawn, n_groups, single = [], np.zeros(draws), 0, False
+    sizes, variances = [], []
     for c in classes:
         members = code == c
         _, group = np.unique(groups[members], return_inverse=True)
         total = np.bincount(group)
         hits = np.stack([np.bincount(group, weights=r[members]) for r in right])
         shares.append(hits.sum() / total.sum() / n_seeds)
+        recall = np.empty(draws)
         step = max(1, _AT_ONCE // (len(total) * n_seeds))
         for start in range(0, draws, step):
             rows = slice(start, min(start + step, draws))
             pick = rng.integers(0, len(total), (rows.stop - start, len(total)))
             found = hits[:, pick].sum(2).T / total[pick].sum(1)[:, None]
-            drawn[rows] += (found * weight[rows]).sum(1) / len(classes)
+            recall[rows] = (found * weight[rows]).sum(1) / len(classes)
+        drawn += recall
+        sizes.append(len(total))
+        variances.append(float(recall.var()) if draws else 0.0)
         n_groups += len(total)
         single |= len(total) == 1
-    low, high = (np.nan, np.nan) if single or not draws else np.quantile(drawn, [0.025, 0.975])
+    out = tail(sizes, variances)
+    low, high = (np.nan, np.nan) if single or not draws else np.quantile(drawn, [out, 1 - out])
     return Score(float(np.mean(shares)), float(low), float(high), len(code), len(classes), n_groups, n_seeds)
 
 

@@ -36,11 +36,17 @@ class Limits:
 
 
 _ZIP_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, NotImplementedError, RuntimeError, UnicodeDecodeError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, NotImplementedError, RuntimeError, ValueError, OverflowError,
+    IndexError,
 )  # fmt: skip
 _TAR_DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error, RecursionError)
 _LEAVES = "could leave the folder it is unpacked to. Nothing was unpacked; do not use this archive."
 _FOREIGN = "This is not the expected archive."
+
+
+def _of_the_disk(error: BaseException) -> bool:
+    """Tell errors of the disk from those of an archive; one that points before its own beginning gives an invalid argument."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 class ZipReader:
@@ -81,7 +87,9 @@ class ZipReader:
                             f"{limits.total_bytes} in all). This is not the expected archive."
                         )
                     yield block
-        except _ZIP_DAMAGE as error:
+        except (*_ZIP_DAMAGE, OSError) as error:
+            if _of_the_disk(error):
+                raise
             raise DownloadError(f"{self._path}: member '{name}' is damaged ({error}). Download the archive again.") from error
 
     def read(self, name: str) -> bytes:
@@ -120,7 +128,9 @@ def open_zip(archive: str | os.PathLike[str], *, limits: Limits | None = None) -
         handle = zipfile.ZipFile(path)
     except FileNotFoundError as error:
         raise DownloadError(f"{path} is not there. Download the archive first.") from error
-    except _ZIP_DAMAGE as error:
+    except (*_ZIP_DAMAGE, OSError) as error:
+        if _of_the_disk(error):
+            raise
         raise DownloadError(f"{path} is no zip archive or is truncated ({error}). Delete it and download it again.") from error
     with handle:
         yield ZipReader(handle, path, limits or Limits())
@@ -248,8 +258,8 @@ def unpack_tar(
                         _write(temporary, name, blocks, path)
                         made.append(name)
         except _TAR_DAMAGE as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk, not the archive
+            if _of_the_disk(error):
+                raise
             raise DownloadError(f"{path} is no tar archive or is damaged ({error}). Delete it and download it again.") from error
     return [folder / name for name in made]
 

@@ -172,7 +172,7 @@ def toy_cells(subset: str, recipe: Recipe, out: str | os.PathLike[str], progress
     }
     um_per_px = recipe.fields.um_per_px * recipe.crop.size / recipe.crop.resize or None
     try:
-        with open_zip(archive) as reader, CellWriter(out, recipe.channels, um_per_px, **info) as writer:
+        with open_zip(archive) as reader, CellWriter(out, recipe.channels, um_per_px, rule=recipe.crop.rule, **info) as writer:
             members = {name.partition("/")[2]: name for name in reader.names}  # all lie in one folder named by the commit
             for image, cells in tqdm(kept.items(), desc=f"{subset} toy set", unit="image", disable=not progress):
                 crops = [[_plane(reader, members, files[c], recipe) for c in channels] for files in cells.values()]

@@ -103,7 +103,7 @@ def deeploc_cells(recipe: Recipe, out: str | os.PathLike[str], *, progress: bool
         starts = np.concatenate([[0], np.cumsum([len(p.label) for p in parts])])
         shown = table.drop(columns="_class")
         with (
-            CellWriter(out, recipe.channels, recipe.fields.um_per_px or None, **more) as writer,
+            CellWriter(out, recipe.channels, recipe.fields.um_per_px or None, rule=recipe.crop.rule, **more) as writer,
             tqdm(total=len(order), desc=recipe.name, unit=" cells", disable=not progress) as bar,
         ):
             for rows in np.array_split(order, -(-len(order) // _BLOCK)):

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from pci_core.errors import DatasetError
-from pci_core.unpacking import check_hdf5
+from pci_core.hdf5 import check_hdf5
+from pci_core.reading import refusing
+from pci_core.unpacking import check_arrays
 
 SIDE = 64
 WIDTH = 2 * SIDE * SIDE
@@ -63,12 +65,9 @@ class Part:
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; what h5py makes of damage becomes a `DatasetError`."""
-    try:
-        with h5py.File(path, "r") as file:
-            check_hdf5(file)
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged, cut short or no HDF5 file ({error}). Download it again.") from error
+    with refusing(path, DatasetError, "is damaged, cut short or no HDF5 file", "Download it again."), h5py.File(path, "r") as file:
+        check_arrays(file)
+        yield file
 
 
 def read_parts(path: Path) -> list[Part]:
@@ -79,6 +78,7 @@ def read_parts(path: Path) -> list[Part]:
     DatasetError
         No HDF5 file, another layout, objects in place of plain values, or sizes that do not fit.
     """
+    check_hdf5(path, DatasetError, "Download it again.")
     with open_file(path) as file:
         parts = []
         for number in itertools.takewhile(lambda i: f"data{i}" in file, itertools.count(1)):

@@ -18,7 +18,7 @@ import requests
 import pci_core
 from pci_core.data.addresses import check_redirection
 from pci_core.errors import DownloadError
-from pci_core.storage import is_plain_part, locked, working_folder
+from pci_core.storage import is_plain_part, locked, sweep_once, working_folder
 
 MIRROR, CACHE = "PCI_MIRROR", "PCI_CACHE"
 TIMEOUT = (15, 60)  # seconds to connect, and between two blocks of bytes
@@ -72,6 +72,7 @@ def fetch(url: str, *, known_hash: str | None, folder: str | os.PathLike[str] | 
     root = Path(folder) if folder is not None else cache_folder()
     path = root / place
     if _is_there(path, known_hash):
+        sweep_once(path.parent)  # one that was killed in its last moment
         return path
     with locked(root / ".locks" / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.lock"):
         if not _is_there(path, known_hash):  # another process may have had it while we waited

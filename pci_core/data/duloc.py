@@ -28,6 +28,7 @@ from pci_core.data.many import fetch_all
 from pci_core.errors import CellTableError, DatasetError, ImageError, RecipeError
 from pci_core.imaging.crop import resize_crops
 from pci_core.imaging.read import read_pixels
+from pci_core.reading import read_csv, refusing
 from pci_core.recipe import Recipe
 from pci_core.unpacking import check_growth
 
@@ -114,7 +115,7 @@ def duloc_cells(recipe: Recipe, out: str | os.PathLike[str], progress: bool = Fa
         "versions": {"pci_core": pci_core.__version__, "numpy": np.__version__, "pillow": PIL.__version__},
     }
     um = recipe.fields.um_per_px * recipe.fields.downscale * recipe.crop.size / recipe.crop.resize or None
-    with CellWriter(out, recipe.channels, um, **info) as writer:
+    with CellWriter(out, recipe.channels, um, rule=recipe.crop.rule, **info) as writer:
         for tiles, table in tqdm(blocks, total=n, desc="hpa-duloc", unit=" mosaics", disable=not progress):
             writer.add(resize_crops(_cut(tiles, names, recipe.crop.size, table), recipe.crop.resize), table)
     return CellDataset(out)
@@ -220,7 +221,8 @@ def _downloaded(names: list[str], side: int, progress: bool) -> tuple[int, Itera
 
 def _fractions(path: Path) -> dict[str, dict[str, float]]:
     """Read the source's table: mosaic -> location -> fraction, e.g. codes ``25 0`` and rates ``0.25_0.75``."""
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    with refusing(path, CellTableError, "is not the expected table of mosaics", "Fetch it again."):
+        rows = read_csv(path, dtype=str, keep_default_na=False)
     out = {}
     try:
         for name, codes, rates in zip(rows["Id"], rows["Target"], rows["m_rate"], strict=True):
@@ -237,14 +239,13 @@ def _ready(folder: Path, names: list[str], side: int) -> tuple[int, Iterator[tup
     for path in (tiles_path, table_path):
         if not path.is_file():
             raise DatasetError(f"{path} is not there. Correct 'path' in the recipe's [source], or leave it out to download the mosaics.")
-    try:
-        with zipfile.ZipFile(tiles_path) as archive:
-            check_growth(archive.getinfo("crops.npy").file_size, tiles_path.stat().st_size)
-        with np.load(tiles_path, allow_pickle=False) as content:
-            tiles = content["crops"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ImageError(f"{tiles_path} cannot be read as an archive with the array 'crops' ({error}). Copy it again.") from error
-    table = pd.read_csv(table_path, dtype={"landmark_group": str})
+    what = "cannot be read as an archive with the array 'crops'"
+    with refusing(tiles_path, ImageError, what, "Copy it again."), zipfile.ZipFile(tiles_path) as archive:
+        check_growth(archive.getinfo("crops.npy").file_size, tiles_path.stat().st_size)
+    with refusing(tiles_path, ImageError, what, "Copy it again."), np.load(tiles_path, allow_pickle=False) as content:
+        tiles = content["crops"]
+    with refusing(table_path, CellTableError, "cannot be read as the table of the tiles", "Copy it again."):
+        table = read_csv(table_path, dtype={"landmark_group": str, "folder": str, "id": str, "fractions": str})
     if missing := [c for c in _COLUMNS if c not in table]:
         raise CellTableError(f"{table_path} has no column {', '.join(missing)} (found: {', '.join(table)}). Copy it again.")
     if tiles.shape != (len(table), len(_PLANES), side, side) or tiles.dtype != np.uint8:

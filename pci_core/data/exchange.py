@@ -137,7 +137,7 @@ def write_crops(
     step = max(1, _BYTES // (4 * len(recipe.channels) * recipe.crop.size**2))
     kept = table[~table["image"].isin(few.index)]
     with (
-        CellWriter(out, recipe.channels, um_per_px, **info) as writer,
+        CellWriter(out, recipe.channels, um_per_px, rule=recipe.crop.rule, **info) as writer,
         tqdm(total=len(kept), unit=" cells", desc="cells", disable=not progress) as bar,
     ):
         codes = pd.factorize(kept["image"])[0]  # images as they first occur, each with its cells in the file's order

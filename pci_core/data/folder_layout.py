@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pci_core.errors import CellTableError, RecipeError
+from pci_core.reading import read_csv, refusing
 from pci_core.recipe import Recipe
-from pci_core.tables import read_csv
 
 OWN = ("image", "path", "labels", "page", "cell_id", "y", "x", "area")  # columns that no file name and no table may set
 _WELL = re.compile(r"([a-zA-Z]{1,2})0*(\d+)")
@@ -136,14 +134,8 @@ def read_names(path: Path, fields: list[dict[str, str]]) -> tuple[list[str], dic
     CellTableError
         It cannot be read or joined, names a column that is ours, or contradicts itself.
     """
-    try:
-        table = read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep="\t" if path.suffix == ".tsv" else ",")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise CellTableError(f"{path} cannot be read as a table in UTF-8 ({error}). Save it as CSV again.") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise CellTableError(
-            f"{path} has rows with more values than there are names of columns ({', '.join(table)}). Save it as CSV again."
-        )
+    with refusing(path, CellTableError, "cannot be read as a table in UTF-8", "Save it as CSV again."):
+        table = read_csv(path, "\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
     table = table.rename(columns=lambda c: str(c).strip().casefold()).map(lambda v: str(v).strip())
     if taken := [c for c in table if c in OWN or c.startswith("path_") or c == "field"]:
         raise CellTableError(f"{path}: the columns {', '.join(taken)} have a meaning of their own here. Rename them.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ import pandas as pd
 from pci_core.cells import NUMBER_COLUMNS, CellDataset
 from pci_core.data.exchange import image_columns, images_of, recipe_text, shown, write_crops
 from pci_core.errors import CellTableError, ImageError, RecipeError
+from pci_core.hdf5 import check_hdf5
+from pci_core.reading import refusing
 from pci_core.recipe import Recipe
-from pci_core.unpacking import check_hdf5
+from pci_core.unpacking import check_arrays
 
 IMAGES, CELL_ID = "obsm/single_cell_images", "scportrait_cell_id"
 _MASK, _CHANNEL = "mask", "image_channel"
@@ -137,25 +139,20 @@ def init_recipe(path: str | os.PathLike[str]) -> str:
 def _open(path: Path) -> Iterator[_Cells]:
     if not path.is_file():
         raise ImageError(f"{path} is not there. Correct 'path' in [source] of the recipe, or name the file with --data.")
+    check_hdf5(path, ImageError, _REPAIR)
     with ExitStack() as stack:
         with _readable(path):
             file = stack.enter_context(h5py.File(path, "r", rdcc_nbytes=64 << 20))
             _check_inside(file, path)
-            check_hdf5(file)
+            check_arrays(file)
             images = _images(file, path)
             names, masks = _channels(file, images, path)
             cells = _Cells(path, images, names, masks, _obs(file, len(images), path))
         yield cells
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py makes of damage
-        raise ImageError(f"{path} is damaged, cut short or no .h5sc file ({str(error)[:200]}). {_REPAIR}") from error
+def _readable(path: Path) -> AbstractContextManager[None]:
+    return refusing(path, ImageError, "is damaged, cut short or no .h5sc file", _REPAIR)
 
 
 def _check_inside(file: h5py.File, path: Path) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import requests
+
+from pci_core.reading import read_note
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,11 @@ class HalfFile:
     @classmethod
     def read(cls, part: Path, url: str) -> HalfFile | None:
         """Return what is known of `part` if it can be gone on with."""
-        try:
-            known: Any = json.loads(cls._beside(part).read_text(encoding="utf-8"))
-            half = cls(str(known["url"]), str(known["version"]), known["total"])
-            size = part.stat().st_size
-        except (OSError, ValueError, KeyError, TypeError):
+        known = read_note(cls._beside(part))
+        if known is None or not {"url", "version", "total"} <= set(known) or not part.is_file():
             return None  # no half file, or one that a crash left without its description: it is started anew
+        half = cls(str(known["url"]), str(known["version"]), known["total"])
+        size = part.stat().st_size
         return half if half.url == url and isinstance(half.total, int) and 0 < size < half.total else None
 
     @classmethod

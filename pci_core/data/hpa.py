@@ -92,7 +92,7 @@ def missing_rows(plan: Plan, manifest: Manifest | None = None, again: bool = Fal
     out = []
     for row in tqdm(plan.rows, desc="looking at what is there", unit=" images", disable=not progress or len(manifest.rows) < 1000):
         known = manifest.rows.get(row["file"], {}).get("status")
-        if not manifest.has(row["file"], check_jpeg) and (again or known != NOT_THERE):
+        if not manifest.has(row["file"], check_jpeg, variants(row["url"], plan.release)[0]) and (again or known != NOT_THERE):
             out.append(row)
     return out
 

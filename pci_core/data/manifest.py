@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pci_core.data.half_file import discard
 from pci_core.errors import PCIError
 from pci_core.storage import as_storage_error, atomic_path, file_sha256
 from pci_core.tables import write_rows
@@ -51,7 +52,7 @@ class Manifest:
                     row = json.loads(line)
                     self.rows[str(row["file"])] = {**dict.fromkeys(COLUMNS, ""), **row}
                     lines += 1
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     self.torn += bool(line.strip())
         if self.torn or unfinished or lines > 2 * len(self.rows) + 100:
             self._rewrite()
@@ -67,11 +68,11 @@ class Manifest:
         self.rows[file] = row
         return row
 
-    def has(self, file: str, check: Callable[[Path], None]) -> bool:
+    def has(self, file: str, check: Callable[[Path], None], url: str = "") -> bool:
         """Whether `file` is there and what it was when it was downloaded.
 
         The time and size of the file speak for it; where its time changed, its hash decides. A whole file that the
-        journal does not know, as a crash at the wrong moment leaves it, is checked by `check` and taken in.
+        journal does not know, as a crash at the wrong moment leaves it, is checked by `check` and taken in, as from `url`.
         """
         path = self.folder / file
         if not path.is_file():
@@ -82,7 +83,10 @@ class Manifest:
                 check(path)
             except PCIError:
                 return False
-            self.add(file, row.get("url", ""), OK, "found whole", bytes=stat.st_size, sha256=file_sha256(path), mtime_ns=stat.st_mtime_ns)
+            discard(path.with_name(f"{path.name}.part"))
+            self.add(
+                file, row.get("url") or url, OK, "found whole", bytes=stat.st_size, sha256=file_sha256(path), mtime_ns=stat.st_mtime_ns
+            )
             return True
         if row["bytes"] != stat.st_size:
             return False

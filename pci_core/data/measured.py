@@ -13,6 +13,7 @@ import pandas as pd
 
 from pci_core.cells import CellDataset
 from pci_core.errors import DatasetError
+from pci_core.reading import refusing
 from pci_core.storage import atomic_path, file_sha256
 
 PROVIDED = "provided.parquet"
@@ -107,7 +108,8 @@ def read_provided(dataset: CellDataset) -> pd.DataFrame:
         raise DatasetError(
             f"{dataset.folder / PROVIDED} is gone or was changed after it was written. Delete {dataset.folder} and run 'pci cells' again."
         )
-    table = pd.read_parquet(path).set_index("cell_id")
+    with refusing(path, DatasetError, "cannot be read", f"Delete {dataset.folder} and run 'pci cells' again."):
+        table = pd.read_parquet(path).set_index("cell_id")
     rows = dataset.table["cell_id"]
     if missing := int((~rows.isin(table.index)).sum()):
         raise DatasetError(f"{path} lacks {missing} of {len(rows)} cells. Delete {dataset.folder} and run 'pci cells' again.")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pci_core.cells import CellDataset
 from pci_core.errors import CellTableError, RecipeError, unknown_name
+from pci_core.reading import refusing
 from pci_core.recipe import NEED_PATH, Recipe
 from pci_core.storage import content_hash, write_text
 
@@ -47,7 +48,10 @@ def located(recipe: Recipe, data: str | os.PathLike[str] | None, place: Path) ->
     if data is not None:
         return with_path(recipe, data)
     if recipe.folder is None and recipe.source.kind in NEED_PATH and not recipe.source_path.exists() and place.is_file():
-        return with_path(recipe, place.read_text(encoding="utf-8").strip())
+        remedy = "Name the folder with --data."
+        with refusing(place, RecipeError, "does not tell where the data lie", remedy):
+            path = Path(place.read_text(encoding="utf-8").strip()).resolve()
+        return with_path(recipe, path)
     return recipe
 
 

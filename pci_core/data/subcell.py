@@ -23,6 +23,7 @@ from pci_core.cells import CellDataset
 from pci_core.data.exchange import image_columns, images_of, recipe_text, shown, write_crops
 from pci_core.errors import CellTableError, ImageError, RecipeError
 from pci_core.imaging.read import read_field, read_pixels
+from pci_core.reading import is_file, refusing
 from pci_core.recipe import Recipe
 
 LIST = "path_list.csv"
@@ -158,11 +159,9 @@ def _read_list(path: Path) -> tuple[pd.DataFrame, Path]:
     path = _file(path)
     if not path.is_file():
         raise CellTableError(f"{path} is not there. Correct 'path' in [source] of the recipe, or name the list with --data.")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            rows = [[v.strip() for v in row] for row in csv.reader(_lines(handle))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CellTableError(f"{path} cannot be read as a comma-separated table in UTF-8 ({error}). Save it as CSV again.") from error
+    unreadable = refusing(path, CellTableError, "cannot be read as a comma-separated table in UTF-8", "Save it as CSV again.")
+    with unreadable, open(path, encoding="utf-8-sig", newline="") as handle:
+        rows = [[v.strip() for v in row] for row in csv.reader(_lines(handle), strict=True)]
     header = rows.pop(0) if rows and PREFIX in rows[0] else _BARE.get(len(rows[0]) if rows else 0)
     if header is None or len(set(header)) != len(header):
         raise CellTableError(
@@ -201,7 +200,7 @@ def _check_files(table: pd.DataFrame, columns: list[str], root: Path, recipe: Re
         paths = table[column]
         far = paths.str.contains("://", regex=False)
         empty = table[PREFIX][paths == ""].tolist()
-        gone = [p for p in paths[(paths != "") & ~far] if not (root / p).is_file()]
+        gone = [p for p in paths[(paths != "") & ~far] if not is_file(root / p)]
         lines += [f"{len(empty)} cells have no {column}: {shown(empty)}"] if empty else []
         lines += [f"{far.sum()} of {column} are addresses, to be downloaded first: {shown(paths[far].tolist())}"] if far.any() else []
         lines += [f"{len(gone)} files of {column} are not there: {shown(gone)}"] if gone else []

@@ -17,8 +17,8 @@ import pandas as pd
 from pci_core.errors import CellTableError
 from pci_core.imaging.check import check_images
 from pci_core.imaging.ngff import is_zarr
+from pci_core.reading import is_file, read_csv, refusing
 from pci_core.recipe import Recipe
-from pci_core.tables import read_csv
 
 __all__ = ["check_field_table", "check_images", "field_name", "path_columns", "read_field_table"]
 
@@ -71,10 +71,8 @@ def read_field_table(path: str | os.PathLike[str], recipe: Recipe) -> tuple[pd.D
     path = Path(path)
     if not path.is_file():
         raise CellTableError(f"field table {path} is not there. Make it with 'pci init' or correct 'path' in [source] of the recipe.")
-    try:
-        table = read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise CellTableError(f"{path} cannot be read as a comma-separated table in UTF-8 ({error}). Save it as CSV again.") from error
+    with refusing(path, CellTableError, "cannot be read as a comma-separated table in UTF-8", "Save it as CSV again."):
+        table = read_csv(path, dtype=str, keep_default_na=False)
     root = path.resolve().parent
     return check_field_table(table, recipe, root, str(path)), root
 
@@ -130,7 +128,7 @@ def _check_files(table: pd.DataFrame, columns: list[str], root: Path, where: str
 
 
 def _is_there(path: Path) -> bool:
-    return path.is_file() or is_zarr(path)
+    return is_file(path) or is_zarr(path)
 
 
 def _rows(mask: pd.Series) -> list[int]:

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 import pci_core
+from pci_core import flags
 from pci_core.cells import CellDataset, CellWriter
 from pci_core.errors import CellTableError, DatasetError
 from pci_core.imaging.cellpose import check_cellpose
@@ -113,7 +114,7 @@ def build_cells(
     results = in_order(field_cells, tasks, len(records), jobs=jobs, local=recipe.segmentation.method == "cellpose")
     truths = _true_cells(truth, recipe)
     with (
-        CellWriter(out, recipe.channels, recipe.fields.um_per_px * scale or None, **info) as writer,
+        CellWriter(out, recipe.channels, recipe.fields.um_per_px * scale or None, rule=recipe.crop.rule, **info) as writer,
         closing(results),
         tqdm(total=len(records), unit="field", desc="cells", disable=not progress) as bar,
     ):
@@ -128,11 +129,14 @@ def build_cells(
                         writer.add(block, table)
                 left.kept += n
             bar.set_postfix_str(f"{left.kept / max(bar.format_dict['elapsed'], 1e-9):.0f} cells/s, {left.kept} cells", refresh=False)
-        if not writer.n:
+        if not left.kept:
             raise left.nothing(out, len(groups))
         writer.info["left_out"] = {**left.summary(), **fields.attrs.get("left_out", {})}  # of the field table, where it was made here
+    left.kept = writer.n
     left.log(len(groups))
-    return CellDataset(out)
+    dataset = CellDataset(out)
+    logger.info("%s", flags.told(dataset.info["flagged"]))
+    return dataset
 
 
 def field_cells(row: dict[str, Any], recipe: Recipe, root: str) -> FieldCells:

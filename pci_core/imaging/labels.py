@@ -12,6 +12,7 @@ from scipy import ndimage as ndi
 from pci_core.errors import ImageError
 from pci_core.imaging.ngff import is_zarr, label_folder
 from pci_core.imaging.pixels import read_layout, read_pixels
+from pci_core.reading import refusing
 
 _ONE_CELL = 0.9  # share of a mask's pixels in one piece from which it may be a single cell
 
@@ -77,14 +78,11 @@ def label_shape(path: Path) -> tuple[int, int]:
 def _numpy(path: Path, header: bool = False) -> np.ndarray:
     if not path.is_file():
         raise ImageError(f"{path} is not there. Correct column 'labels' of the field table.")
-    try:
-        out: np.ndarray = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: else memory is taken for any size that it says
-        return out if header else np.array(out)
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
-        raise ImageError(
-            f"{path} cannot be read as a plain array of labels ({error}). Cellpose's _seg.npy is a pickle, which is not opened: "
-            "save its masks as PNG or TIFF instead."
-        ) from error
+    remedy = "Cellpose's _seg.npy is a pickle, which is not opened: save its masks as PNG or TIFF instead."
+    with refusing(path, ImageError, "cannot be read as a plain array of labels", remedy):
+        # mapped, so that a header that lies of the size is told by the size of the file
+        mapped: np.ndarray = np.load(path, allow_pickle=False, mmap_mode="r")
+        return mapped if header else np.array(mapped)
 
 
 def _check_numbered(labels: np.ndarray, path: Path) -> None:

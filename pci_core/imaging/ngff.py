@@ -15,6 +15,7 @@ import numpy as np
 
 from pci_core.errors import ImageError
 from pci_core.imaging.layout import REPAIR, Layout, check_size, in_um, one_plane, square
+from pci_core.reading import is_dir, refusing
 from pci_core.unpacking import DEFLATE, FREE, check_stream
 
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
@@ -24,12 +25,11 @@ _CODECS = {
     "blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd", "bytes", "crc32", "crc32c", "adler32", "fletcher32", "sharding_indexed",
     "transpose", "shuffle", "bitround", "delta", "fixedscaleoffset", "quantize",
 }  # fmt: skip
-_FILE_ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError)
 
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a path is a folder of Zarr's making (an image, or a field or label image within a larger one)."""
-    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
+    return is_dir(path) and any((path / mark).is_file() for mark in _MARKS)
 
 
 def zarr_layout(path: Path) -> Layout:
@@ -86,15 +86,13 @@ def read_zarr(path: Path) -> tuple[np.ndarray, Layout]:
     """
     layout = one_plane(zarr_layout(path), path)
     _, array, _ = _open(path)
-    try:
+    with refusing(path, ImageError, f"cannot be read: a chunk of its array '{layout.inner}' is damaged", REPAIR):
         _check_pieces(array, path)
         there = int(array.nchunks_initialized)
         if not there:
             raise ImageError(f"{path}: none of the {array.nchunks} chunks of array '{layout.inner}' is there. {REPAIR}")
         pixels = np.asarray(array[...])
         return np.transpose(pixels, layout.stored or None), layout
-    except _FILE_ERRORS as error:
-        raise ImageError(f"{path}: its array '{layout.inner}' cannot be read, a chunk is damaged ({error}). {REPAIR}") from error
 
 
 def _check_pieces(array: Any, path: Path) -> None:
@@ -140,7 +138,7 @@ def _open(path: Path) -> tuple[Any, Any, dict[str, Any]]:
     """Return group (None for a bare array), array of level 0 and the OME attributes."""
     import zarr  # half a second: only where there is such a file
 
-    try:
+    with refusing(path, ImageError, "cannot be read as OME-Zarr", REPAIR):
         node: Any = zarr.open(store=str(path), mode="r")
         if isinstance(node, zarr.Array):
             _check_codecs(node, path)
@@ -155,8 +153,6 @@ def _open(path: Path) -> tuple[Any, Any, dict[str, Any]]:
             raise ImageError(f"{path}: '{inner}', its image of full size, is no array. {REPAIR}")
         _check_codecs(array, path)
         return node, array, attributes
-    except _FILE_ERRORS as error:
-        raise ImageError(f"{path} cannot be read as OME-Zarr ({type(error).__name__}: {error}). {REPAIR}") from error
 
 
 def _only_image(path: Path, attributes: dict[str, Any]) -> Path:

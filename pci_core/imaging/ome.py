@@ -18,6 +18,7 @@ from defusedxml.ElementTree import fromstring
 
 from pci_core.errors import ImageError
 from pci_core.imaging.layout import REPAIR, Layout, check_size, in_um, square
+from pci_core.reading import refusing
 
 _TYPES = {"float": "float32", "double": "float64", "bit": "bool", "complex": "complex64", "double-complex": "complex128"}
 _REWRITE = "Export it again, or save it as a plain TIFF and give the channels by [fields] order."
@@ -90,7 +91,9 @@ def _xml(tiff: tifffile.TiffFile, path: Path) -> Element:
     if companion.suffix.lower() in (".tif", ".tiff"):
         with tifffile.TiffFile(companion) as other:
             return _parse(_description(other), companion, path)
-    return _parse(companion.read_text(encoding="utf-8"), companion, path)
+    with refusing(companion, ImageError, "is no text in UTF-8", _REWRITE):
+        text = companion.read_text(encoding="utf-8")
+    return _parse(text, companion, path)
 
 
 def _parse(text: str, where: Path, path: Path) -> Element:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +17,9 @@ from pci_core.errors import ImageError
 from pci_core.imaging.layout import REPAIR, TIFF_SUFFIXES, Layout, check_size, one_plane, plain_tiff_layout
 from pci_core.imaging.ngff import is_zarr, read_zarr, zarr_layout
 from pci_core.imaging.ome import is_ome_tiff, ome_tiff_layout
+from pci_core.reading import refusing
 from pci_core.unpacking import DEFLATE, FREE, check_stream
 
-_UNREADABLE = (
-    OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, MemoryError, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
 _DEFLATE = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 _LZMA = 8000  # bytes that one byte of LZMA may become
 _T = TypeVar("_T")
@@ -114,12 +110,13 @@ def _careful(path: Path, folder: Callable[[Path], _T], tiff: Callable[[Path], _T
         raise ImageError(f"{path} is not there. Correct the path in the field table.")
     if path.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes). {REPAIR}")
-    try:
-        return tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else picture(path)
-    except _UNREADABLE as error:
-        if "imagecodecs" in str(error):
-            raise ImageError(f"{path}: {error}. Run 'pip install imagecodecs', or save the file without that compression.") from error
-        raise ImageError(f"{path} cannot be read as an image, it is damaged, cut short or of another kind ({error}). {REPAIR}") from error
+    with refusing(path, ImageError, "cannot be read as an image, it is damaged, cut short or of another kind", REPAIR):
+        try:
+            return tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else picture(path)
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                raise ImageError(f"{path}: {error}. Run 'pip install imagecodecs', or save the file without that compression.") from error
+            raise
 
 
 def _tiff_layout(path: Path) -> Layout:
@@ -156,6 +153,19 @@ def _check_whole(page: Any, path: Path) -> None:
     ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if ends and max(ends) > size:  # some writers' files would else be read with zeros in place of what is missing
         raise ImageError(f"{path} is cut short: {max(ends)} bytes are needed, it has {size}. {REPAIR}")
+    strips = page.chunked  # how many strips or tiles there are, along each axis
+    if len(page.databytecounts) != math.prod(strips) and len(page.databytecounts) != 1:
+        raise ImageError(
+            f"{path} is damaged: {math.prod(strips)} strips or tiles are needed, {len(page.databytecounts)} are listed. {REPAIR}"
+        )
+    if page.compression == 1 and page.bitspersample == 8 * page.dtype.itemsize:  # pixels of 1 or 12 bits are packed
+        # unpacked pixels have a length that is known: with a damaged width or number of bits the image would be read shifted
+        held, needed = sum(page.databytecounts), page.nbytes
+        padded = math.prod(strips) * math.prod(page.chunks) * page.dtype.itemsize  # the last strip or tile may be filled up
+        if not needed <= held <= padded:
+            raise ImageError(
+                f"{path} is damaged: an image of {page.shape} {page.dtype} has {needed} bytes, its header says {held}. {REPAIR}"
+            )
     if page.compression in _DEFLATE:
         _check_strips(page, path)
     elif page.compression == tifffile.COMPRESSION.LZMA and max(page.databytecounts, default=0) * _LZMA > FREE:
@@ -191,6 +201,9 @@ def _layout_of(picture: Image.Image, path: Path) -> Layout:
 def _read_picture(path: Path) -> tuple[np.ndarray, Layout]:
     with Image.open(path) as picture:
         layout = _layout_of(picture, path)
+        if picture.format == "PNG":
+            with Image.open(path) as checked:
+                checked.verify()  # every check sum of the file; loading looks at none of the pixels'
         if picture.mode in ("P", "PA"):
             picture.load()
             return np.asarray(picture.convert("RGB")), layout

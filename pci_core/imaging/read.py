@@ -17,6 +17,7 @@ from skimage.transform import downscale_local_mean
 from pci_core.errors import ImageError, RecipeError
 from pci_core.imaging.layout import REPAIR, UNEQUAL, Layout
 from pci_core.imaging.pixels import read_array, read_pages, read_pixels, usable_dtype
+from pci_core.reading import is_dir, is_file
 from pci_core.recipe import Recipe
 
 __all__ = ["as_dtype", "channel_names", "check_scale", "downscale", "field_order", "read_field", "read_pixels", "usable_dtype"]
@@ -171,7 +172,7 @@ def _resolve(row: Mapping[str, Any], column: str, channel: str, root: str | os.P
     if not text:
         raise ImageError(f"{_name(row)} has no file for channel '{channel}' (column '{column}' is empty). {remedy}")
     path = Path(root) / text
-    if not path.exists():
+    if not is_file(path) and not is_dir(path):
         raise ImageError(f"{_name(row)}: the file {path} for channel '{channel}' is not there. Correct '{column}'. {remedy}")
     return path
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pci_core import imported
+from pci_core import imported, reading
 from pci_core.errors import CheckpointError, unknown_name
 from pci_core.model import KINDS, Model, SourceCellEncoder
 from pci_core.pretrained.fit import channels_of, check_channels, check_preprocess
@@ -93,7 +93,7 @@ def path_of(name: str, kind: str = "pci") -> Path:
     if kind not in KINDS:
         raise unknown_name("model", kind, KINDS)
     path = folder() / f"{name}-{kind}{SUFFIX}"
-    if not path.is_file():
+    if not reading.is_file(path):
         raise unknown_name(
             f"pretrained {kind}", name, [p.name.removesuffix(f"-{kind}{SUFFIX}") for p in folder().glob(f"*-{kind}{SUFFIX}")]
         )
@@ -172,7 +172,7 @@ def _file(name: str, folder: Path | None) -> Path:
     refuse_pickle(path)
     if path.suffix.lower() not in (SUFFIX, *imported.KERAS):
         raise CheckpointError(f"{path} is no file of weights by its name. Give a {SUFFIX} of this package or a Keras .h5.")
-    if not path.is_file():
+    if not reading.is_file(path):
         raise CheckpointError(f"{path} is not there. Shipped: {', '.join(names())}. Of the paper's authors: {', '.join(imported.AUTHORS)}.")
     return path
 
@@ -272,7 +272,9 @@ def export_encoder(weights: str | os.PathLike[str], out: str | os.PathLike[str],
     state = {k: v.half() if v.ndim == 4 else v for k, v in model.source.state_dict().items()}
     if not all(torch.isfinite(v.float()).all() for v in state.values()):
         raise CheckpointError(f"{weights}: weights do not fit into float16; the training has diverged.")
-    facts = {"recipe": card.get("recipe", ""), "data": card.get("dataset", ""), "seed": card.get("training", {}).get("seed")}
+    training = card.get("training")  # of an imported network: "unknown"
+    seed = training.get("seed") if isinstance(training, dict) else None
+    facts = {"recipe": card.get("recipe", ""), "data": card.get("dataset", ""), "seed": seed}
     made = record("weights", Path(out).stem, **facts)
     if not made.parents:  # of a file alone, without its run
         made = replace(made, parents=(Parent(Path(weights).name, file_sha256(weights)),))

@@ -124,6 +124,9 @@ def test_no_location_scores_zero_and_a_strong_one_below() -> None:
 
 
 def test_an_interval_needs_half_of_its_draws() -> None:
-    assert distances.interval(np.array([1.0, *np.arange(101)])) == pytest.approx((1.0, 2.5, 97.5))
-    assert np.isnan(distances.interval(np.array([1.0, 2.0, np.nan, np.nan])[:])[1:]).all()
-    assert np.isnan(distances.interval(np.array([1.0]))[1])
+    many = [10**9]  # proteins: plain percentiles
+    assert distances.interval(np.array([1.0, *np.arange(101)]), many) == pytest.approx((1.0, 2.5, 97.5))
+    low, high = distances.interval(np.array([1.0, *np.arange(101)]), [10])[1:]
+    assert low < 1.5 and high > 98.5  # of few proteins they stand further out
+    assert np.isnan(distances.interval(np.array([1.0, 2.0, np.nan, np.nan])[:], many)[1:]).all()
+    assert np.isnan(distances.interval(np.array([1.0]), many)[1])

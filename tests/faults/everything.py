@@ -185,27 +185,21 @@ def atlas(out: Path, jobs: int) -> None:
     make(Run(out / "own" / "own.toml", jobs=jobs, device="cpu", precision="float32", quiet=True), "conv1", out / "other" / "atlas.html")
 
 
-def repository(out: Path, pages: list[str]) -> Path:
-    """Lay out a repository with the real configuration and some of its pages."""
+def repository(out: Path) -> Path:
+    """Lay out a repository with the real book and notebooks."""
     root = out / "repository"
     if not root.exists():
-        (root / "book").mkdir(parents=True)
-        shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-        for name in ("_static", "results", "api"):
-            shutil.copytree(ROOT / "book" / name, root / "book" / name)
-        for name in ("references.bib", "references.md", "results.md"):
-            shutil.copyfile(ROOT / "book" / name, root / "book" / name)
-        shutil.copyfile(ROOT / "_config.yml", root / "_config.yml")
-    (root / "book" / "intro.md").write_text("# Start\n\nA formula: $x^2$.\n")
-    toc = ["format: jb-book", "root: book/intro", "chapters:", *(f"  - file: {p}" for p in pages)]
-    (root / "_toc.yml").write_text("\n".join(toc) + "\n")
+        for name in ("book", "notebooks"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".*"))
+        for name in ("_config.yml", "_toc.yml"):
+            shutil.copyfile(ROOT / name, root / name)
     return root
 
 
 def notebooks(out: Path, jobs: int, names: tuple[str, ...] = ("01_training",)) -> None:
     from pci_core.executing import execute, recipe_argument
 
-    root = repository(out, [])
+    root = repository(out)
     recipe = recipe_argument(str(out / "own" / "own.toml"))
     for name in names:
         more = {"epochs": 1, "width": None} if name.startswith("01") else {}
@@ -223,16 +217,16 @@ def all_notebooks(out: Path, jobs: int) -> None:
 
 
 def book(out: Path, jobs: int) -> None:
+    """Build the whole book, all prose and the reference, with one notebook executed; the pages of the others say that they were not run."""
     from pci_core.book import build
 
-    root = repository(out, ["notebooks/01_training", *(f"book/api/{p.stem}" for p in sorted((ROOT / "book" / "api").glob("*.md")))])
-    build(root, str(out / "own" / "own.toml"))
+    build(repository(out), str(out / "own" / "own.toml"), ["01"])
 
 
 def results(out: Path, jobs: int) -> None:
     from pci_core.results import keep
 
-    keep(repository(out, []), str(out / "own" / "own.toml"), ["conv1", "pixels"], ["04"])
+    keep(repository(out), str(out / "own" / "own.toml"), ["conv1", "pixels"], ["04"])
 
 
 def begin(out: Path) -> None:

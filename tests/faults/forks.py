@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import errno
 import fcntl
+import gc
 import importlib
 import json
 import mmap
@@ -20,6 +21,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT = 240.0  # seconds, and a child that still runs is a hang
-_LOADED = ("pci_core.cli", "pci_core.run", "joblib.externals.loky")
+_LOADED = ("pci_core.steps", "joblib.externals.loky")  # the rest by `Scene.load` and by what uncut children had to import
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -62,6 +64,8 @@ class Forks:
         home = str(Path(pci_core.__file__).parent.parent)
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([home, *os.environ.get("PYTHONPATH", "").split(os.pathsep)])}
         env |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1"}
+        self._folder = tempfile.TemporaryDirectory()
+        self._learnt = str(Path(self._folder.name) / "modules")
         self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
 
     def __enter__(self) -> Forks:
@@ -71,6 +75,7 @@ class Forks:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(60)
+        self._folder.cleanup()
 
     def run(self, command: Sequence[str] | str, cwd: Path, **how: Any) -> Ended:
         """Run one child, see `many`."""
@@ -91,7 +96,7 @@ class Forks:
             to become; ``env`` more variables; ``load`` modules to import before; ``limit`` seconds until it counts as a hang.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"times": times, "command": command, "cwd": str(cwd), **how}) + "\n")
+        self._process.stdin.write(json.dumps({"times": times, "command": command, "cwd": str(cwd), "learnt": self._learnt, **how}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, "the process that forks is gone"
@@ -107,15 +112,23 @@ class Forks:
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for name in _LOADED:
-        importlib.import_module(name)
+    _load(list(_LOADED))
     for line in sys.stdin:
         job = json.loads(line)
-        for name in job.get("load", ()):
-            with contextlib.suppress(ModuleNotFoundError):  # then the command will say so
-                importlib.import_module(name)
+        learnt = Path(job["learnt"])  # what an uncut child had to import, so that the next ones need not
+        _load([*job.get("load", ()), *(learnt.read_text().split() if learnt.exists() else ())])
         answers.write(json.dumps(_run(job)) + "\n")
         answers.flush()
+
+
+def _load(names: list[str]) -> None:
+    new = [name for name in names if name not in sys.modules and not name.startswith("__")]
+    for name in new:
+        with contextlib.suppress(Exception):  # then the command will say so itself
+            importlib.import_module(name)
+    if new:
+        gc.collect()
+        gc.freeze()  # or every child would look through all of it, and copy it by that
 
 
 def _run(job: dict[str, Any]) -> list[tuple[int, float, int, str]]:
@@ -187,6 +200,8 @@ def _child(job: dict[str, Any], out: int, numbers: mmap.mmap) -> None:
         _watch(job, numbers)
         numbers[:1] = b"\1"
         code = _work(job["command"])
+        if not code and not {"at", "after", "fails", "fsize", "uid"} & job.keys():
+            Path(job["learnt"]).write_text("\n".join(sys.modules))
     except BaseException:
         traceback.print_exc()
     finally:

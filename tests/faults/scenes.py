@@ -42,7 +42,7 @@ organism = "yeast"
 modality = "rfp"
 proteins = 2
 images_per_protein = 1
-fields_per_image = 2
+fields_per_image = 1
 seed = 0
 [fields]
 format = "stack"
@@ -92,7 +92,7 @@ holdout = 0.2
 
 NOTEBOOK = """
 import pci_core as pci
-nb = pci.notebook.begin("03_small", recipe, features=features, seed=0)
+nb = pci.notebook.begin("03_small", globals())
 import pandas as pd
 import matplotlib.pyplot as plt
 means = pd.DataFrame({"protein": nb.cells.obs["protein"].to_numpy(), "mean": nb.cells.X.mean(1)}).groupby("protein").mean()
@@ -123,6 +123,8 @@ class Scene:
         Modules to import before the fork.
     heavy : bool
         Takes seconds each time.
+    refuses : bool
+        Once it is done it refuses to do it again.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Scene:
     env: dict[str, str] = field(default_factory=dict)
     load: tuple[str, ...] = ()
     heavy: bool = False
+    refuses: bool = False
 
 
 def pci(*arguments: str) -> list[str]:
@@ -184,7 +187,7 @@ SCENES = [
     Scene("atlas", pci("atlas", "own/own.toml", "--features", "pixels", "--out", "atlas.html"), (CELLS,), load=_ATLAS, heavy=True),
     Scene("weights export", EXPORT, (CELLS, TRAIN), load=("pci_core.export",)),
     Scene("weights import", IMPORT, load=("pci_core.imported",)),
-    Scene("init", ["init", "plate", "--out", "plate-pci", "--quiet"], load=("pci_core.init",), heavy=True),
+    Scene("init", ["init", "plate", "--out", "plate-pci", "--quiet"], load=("pci_core.init",), heavy=True, refuses=True),
     Scene("results", ["results", "own/own.toml", "--features", "pixels"], (CELLS,), _RESCALING, _RUNS, _PAGES, heavy=True),
     Scene("notebook", _EXECUTE, (CELLS,), _RESCALING, _RUNS, _PAGES, heavy=True),
     Scene("book", ["book", "--recipe", "own/own.toml"], (CELLS,), _RESCALING, _RUNS, _PAGES, heavy=True),
@@ -243,7 +246,7 @@ def _book(folder: Path) -> None:
         "sphinx:\n  config:\n    mathjax_path: mathjax/tex-svg.js\n"
     )
     cells: list[dict[str, Any]] = [{"cell_type": "markdown", "id": "c0", "metadata": {}, "source": "# A page"}]
-    for i, (source, tags) in enumerate([('recipe = "own"\nfeatures = "pixels"', ["parameters"]), (NOTEBOOK, [])], 1):
+    for i, (source, tags) in enumerate([('recipe = "own"\nlayer = ""\nfeatures = "pixels"\nseed = 0', ["parameters"]), (NOTEBOOK, [])], 1):
         cells.append({"cell_type": "code", "id": f"c{i}", "metadata": {"tags": tags}, "source": source, "outputs": [],
                       "execution_count": None})  # fmt: skip
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -18,11 +18,11 @@ KILLS = 20
 def test_a_cut_step_ends_as_an_uncut_one(
     scene: Scene, forks: Forks, stage: Callable[[Scene], Path], fresh: Callable[[Path], Path], tmp_path: Path, thorough: bool
 ) -> None:
-    if not thorough and scene.name not in ("cells",):
+    if not thorough:
         pytest.skip("in the full suite: make faults")
     trial = Trial(scene, forks, stage(scene), fresh, tmp_path)
     ways = ("first", "over", "back") if scene.again else ("first",)
-    tried = list(enumerate(moments(trial.uncut, KILLS if thorough else 3)))
+    tried = list(enumerate(moments(trial.uncut, KILLS)))
     wrong = {f"{ways[i % len(ways)]} {m}": fault for i, m in tried if (fault := trial.cut(ways[i % len(ways)], m))}
     print(f"{scene.name}: {len(tried)} kills in {trial.uncut.seconds:.1f} s and {trial.uncut.calls} calls, {len(wrong)} failed")
     assert not wrong, "\n".join(f"{k}: {v}" for k, v in wrong.items())

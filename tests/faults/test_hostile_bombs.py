@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pci_core import unpacking
-from pci_core.unpacking import FREE, GrowsError, check_growth, check_hdf5, check_stream, open_gzip
+from pci_core.unpacking import FREE, GrowsError, check_arrays, check_growth, check_stream, open_gzip
 
 READ = {"circle.tif"}  # with what is true of it: tifffile leaves a circle of pages by itself
 MOST = 900 << 20  # bytes: what may be unpacked freely, and room for what a library needs beside it; the bombs would take 3 GB and more
@@ -68,7 +68,7 @@ def test_arrays_of_an_hdf5_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         file.create_dataset("empty", shape=(0,), maxshape=(None,), chunks=(100,))
         file["link"] = h5py.SoftLink("/nothing")
     with h5py.File(tmp_path / "a.h5") as file:
-        check_hdf5(file)
+        check_arrays(file)
     for settings, why in (
         ({"data": np.zeros(3 << 17, np.uint8), "chunks": (1 << 17,), "compression": "gzip"}, "'bad' would take"),
         ({"shape": (1 << 30,), "dtype": "u1"}, "'bad' would take"),
@@ -79,7 +79,7 @@ def test_arrays_of_an_hdf5_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             if "maxshape" in settings:
                 made.id.write_direct_chunk((0,), b"x")
         with h5py.File(tmp_path / "b.h5") as file, pytest.raises(GrowsError, match=why.replace("'bad'", "'deep/bad'")):
-            check_hdf5(file)
+            check_arrays(file)
     with h5py.File(tmp_path / "c.h5", "w") as file:
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_chunk((64,))
@@ -87,7 +87,7 @@ def test_arrays_of_an_hdf5_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             properties.set_deflate(4)
         h5py.h5d.create(file.id, b"twice", h5py.h5t.STD_U8LE, h5py.h5s.create_simple((64,)), properties)
     with h5py.File(tmp_path / "c.h5") as file, pytest.raises(GrowsError, match="compressed twice"):
-        check_hdf5(file)
+        check_arrays(file)
 
 
 def test_a_gzip_of_text_is_read_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

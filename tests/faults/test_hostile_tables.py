@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import pci_core
-from pci_core import init, results, tables
+from pci_core import init, reading, results, tables
 from pci_core.analysis import trees, treeview
 from pci_core.analysis.join import read_table
 from pci_core.analysis.result import save_table
@@ -58,7 +58,7 @@ def test_a_table_of_results(tmp_path: Path) -> None:
     table = pd.DataFrame({"protein": FORMULAS, "=A1": -1.5, "n": range(len(FORMULAS))})
     save_table(table, tmp_path / "table")
     check(tmp_path / "table.csv", FORMULAS)
-    pd.testing.assert_frame_equal(tables.read_csv(tmp_path / "table.csv", keep_default_na=False), table)
+    pd.testing.assert_frame_equal(reading.read_csv(tmp_path / "table.csv", keep_default_na=False), table)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), table)  # which no spreadsheet opens: as it is
     assert "-1.5" in cells_of(tmp_path / "table.csv")  # a number stays one
 
@@ -75,7 +75,7 @@ def test_any_text_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.getbasetemp() / "any.csv"
     tables.write_csv(pd.DataFrame({"text": texts, "row": [str(i) for i in range(len(texts))]}), path)
     assert [c for c in cells_of(path) if dangerous(c)] == []
-    found = tables.read_csv(path, dtype=str, keep_default_na=False)
+    found = reading.read_csv(path, dtype=str, keep_default_na=False)
     assert found["text"].tolist() == texts
 
 

@@ -1,0 +1,93 @@
+"""HDF5 files of others, walked once in a process of its own before they are opened here.
+
+The HDF5 library trusts the numbers in a file: on damaged ones it can loop for ever, or end the whole process, in code that no Python
+error reaches. So a process of its own looks at everything first but large arrays, in bounded time. Costs about half a second a file;
+files that a run wrote are held against their hash instead.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from pci_core.errors import PCIError
+
+SECONDS = 8  # of work; a file of thousands of parts takes a tenth of one
+_PATIENCE = 600  # seconds by the clock, where work is not counted or the machine is busy
+_MEMORY = 2 << 30  # bytes: a piece of an array may unpack to any size; refused with the file, see `pci_core.unpacking`
+_SMALL = 1 << 20  # bytes of an array or attribute that is read in passing
+
+# whatever raises an error is told again, in words, when the file is read
+_WALK = f"""
+import sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, ({SECONDS}, {SECONDS}))
+    resource.setrlimit(resource.RLIMIT_AS, ({_MEMORY}, {_MEMORY}))
+except ImportError:
+    pass
+import h5py
+
+def attributes(found):
+    for name in found.attrs:
+        try:
+            kind = found.attrs.get_id(name)
+            if kind.get_storage_size() <= {_SMALL}:
+                found.attrs[name]
+        except Exception:
+            pass
+
+def walk(group, seen):
+    attributes(group)
+    for name in group:
+        try:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            found = group[name]
+            at = h5py.h5o.get_info(found.id).addr
+            if at in seen:
+                continue
+            seen.add(at)
+            if isinstance(found, h5py.Group):
+                walk(found, seen)
+            elif isinstance(found, h5py.Dataset):
+                attributes(found)
+                if not found.external and not found.is_virtual and found.nbytes <= {_SMALL}:
+                    found[()]
+        except Exception:
+            pass
+
+try:
+    with h5py.File(sys.argv[1], "r") as file:
+        walk(file, set())
+except Exception:
+    pass
+"""
+
+
+def check_hdf5(path: str | os.PathLike[str], kind: type[PCIError], remedy: str) -> None:
+    """Refuse an HDF5 file on which the library does not come back.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : type of PCIError
+        Raised in that case.
+    remedy : str
+        What to do, one or more sentences.
+
+    Raises
+    ------
+    PCIError
+        Of `kind`. Damage that the library notices is not told here but where the file is read.
+    """
+    try:
+        status = subprocess.run(
+            [sys.executable, "-c", _WALK, os.fspath(path)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_PATIENCE, check=False,
+        ).returncode  # fmt: skip
+    except subprocess.TimeoutExpired:
+        status = -1
+    if status < 0:  # ended by a signal: out of time, or a crash
+        raise kind(f"{path} is damaged: the HDF5 library comes to no end with it, or crashes. {remedy}")
