@@ -53,7 +53,8 @@ def walk(group, seen):
                 walk(found, seen)
             elif isinstance(found, h5py.Dataset):
                 attributes(found)
-                if not found.external and not found.is_virtual and found.nbytes <= {_SMALL}:
+                small = max(found.nbytes, found.id.get_storage_size()) <= {_SMALL}
+                if not found.external and not found.is_virtual and small:
                     found[()]
         except Exception:
             pass

@@ -16,6 +16,7 @@ from pci_core.cells import CellDataset, CellWriter, Channel
 from pci_core.check.chance import shuffled
 from pci_core.check.result import Finding
 from pci_core.errors import CellTableError, PCIError
+from pci_core.tables import write_csv
 
 PLANTED = 4  # cells of the image that is put in twice
 
@@ -53,7 +54,7 @@ def refused(what: str, folder: Path) -> bool:
             benchmarks.benchmark({"made-up": shuffled(0)}, "image", ks=[3], classifiers=["knn"], jobs=1, draws=0, quiet=True)
         else:
             table = pd.DataFrame({"cell_id": ["a", "b", "a"], "one": [1.0, 2.0, 3.0]})
-            table.to_csv(folder / "own.csv", index=False)
+            write_csv(table, folder / "own.csv")
             join.read_table(folder / "own.csv")
     except CellTableError:
         return True

@@ -15,7 +15,8 @@ import pandas as pd
 
 import pci_core
 from pci_core.errors import ParameterError
-from pci_core.storage import atomic_path, write_text
+from pci_core.storage import write_text
+from pci_core.tables import write_csv
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ def save(findings: Sequence[Finding], path: str | os.PathLike[str], settings: di
     """
     path = check_ending(path)
     if path.suffix == ".csv":
-        with atomic_path(path) as temporary:
-            table(findings).to_csv(temporary, index=False, lineterminator="\n")
+        write_csv(table(findings), path)
         return
     rows = [{**asdict(f), "passed": f.passed} for f in findings]
     for row in rows:  # JSON knows no infinite number and no NaN
