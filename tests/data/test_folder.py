@@ -244,7 +244,7 @@ def test_one_name_for_two_fields(touch: Touch) -> None:
         ("plate,well,protein\nplate01,A1,AAC1\nplate01,A01,AAC3\n", "different things of plate plate01, well A01"),
         ("well,protein\nA1,AAC1\n", "no column 'plate'"),
         ("plate,well,image\nplate01,A1,AAC1\n", "meaning of their own"),
-        ("plate,well\nplate01,A1,AAC1\n", "more values than"),
+        ("plate,well\nplate01,A1,AAC1\n", "3 values, the header 2"),
         ("plate,well\nplate01,A1\nplate01,A1,AAC1\n", "cannot be read"),
     ],
 )
