@@ -17,6 +17,11 @@ import pandas as pd
 import tifffile
 
 ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT / "tests") not in sys.path:  # run as a script
+    sys.path.insert(0, str(ROOT / "tests"))
+
+from made_up import OWN_RECIPE  # noqa: E402
+
 SHORT = ("few",)
 PARTS = (
     "fields",
@@ -32,36 +37,7 @@ PARTS = (
     "book",
     "results",
 )
-RECIPE = """
-name = "own"
-title = "Made-up cells"
-label = "location"
-[[channels]]
-name = "protein"
-role = "protein"
-[[channels]]
-name = "marker"
-role = "structural"
-[source]
-kind = "table"
-path = "fields.csv"
-[fields]
-format = "stack"
-order = ["protein", "marker"]
-um_per_px = 0.5
-[segmentation]
-method = "labels"
-clear_border = false
-[crop]
-size = 16
-resize = 16
-min_cells = 2
-[training]
-epochs = 2
-batch_size = 8
-width = 0.05
-holdout = 0.25
-"""
+RECIPE = OWN_RECIPE.replace('label = "protein"', 'label = "location"')
 
 
 def on_another_day(days: int) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 import safetensors.torch
 import tifffile
 import torch
+from made_up import OWN_RECIPE
 from skimage.draw import disk
 
 # what differs between two runs that made the same: times, speeds, the machine
@@ -59,36 +60,11 @@ resize = 32
 min_cells = 2
 """
 
-OWN = """
-name = "own"
-title = "Made-up cells"
-label = "location"
-[[channels]]
-name = "protein"
-role = "protein"
-[[channels]]
-name = "marker"
-role = "structural"
-[source]
-kind = "table"
-path = "fields.csv"
-[fields]
-format = "stack"
-order = ["protein", "marker"]
-um_per_px = 0.5
-[segmentation]
-method = "labels"
-clear_border = false
-[crop]
-size = 16
-resize = 16
-min_cells = 2
-[training]
-epochs = 3
-batch_size = 8
-width = 0.05
-holdout = 0.2
-"""
+OWN = (
+    OWN_RECIPE.replace('label = "protein"', 'label = "location"')
+    .replace("epochs = 2", "epochs = 3")
+    .replace("holdout = 0.25", "holdout = 0.2")
+)
 
 NOTEBOOK = """
 import pci_core as pci
