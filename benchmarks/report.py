@@ -316,6 +316,37 @@ def growth() -> list[str]:
     ]
 
 
+def long_runs() -> list[str]:
+    found = [load(f"long_{what}") for what in ("train", "extract") if (RESULTS / f"long_{what}.json").exists()]
+    if not found:
+        return []
+    lines = [
+        "## Long runs",
+        "",
+        "Memory that the process holds for itself, its slope over the second half of the run, and what the progress bar promised at half time "
+        "for what came after, beside how long it took. `python benchmarks/bench_long.py train`, `python benchmarks/bench_long.py extract`",
+        "",
+        "| | cells | width | minutes watched | MiB at half time, at the end | slope, MiB an hour | promised, took, seconds | error, of the whole |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for run in found:
+        s = run["summary"]
+        lines.append(
+            f"| {'training' if run['what'] == 'train' else 'extraction'} | {run['cells']:,} | {run['width']:g} | {s['watched_seconds'] / 60:.0f} "
+            f"| {s['rss_mb_at_half']:.0f}, {s['rss_mb_at_end']:.0f} | {s['slope_mb_per_hour']:+.1f} "
+            f"| {s['promised_seconds_of_second_half']:.0f}, {s['seconds_of_second_half']:.0f} | {s['promise_error']:+.1%} |"
+        )
+    return [
+        *lines,
+        "",
+        "The machine did other work at the same time, so the speeds are no measure. The training was stopped by Ctrl-C at its end and went on "
+        f"from pair {found[0]['begun_again_at']:,}."
+        if "begun_again_at" in found[0]
+        else "",
+        "",
+    ]
+
+
 def streamed() -> list[str]:
     """Return the section on features streamed from disk; nothing where it was not measured."""
     if not (RESULTS / "extraction_stream.json").exists():
@@ -395,6 +426,7 @@ def page() -> str:
         f"| extraction, MiB | {sizes['extract', small]['peak_mb']:.0f} | {sizes['extract', large]['peak_mb']:.0f} |",
         "",
         *growth(),
+        *long_runs(),
         *streamed(),
         *waits(),
         "## Killed and resumed",
