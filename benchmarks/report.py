@@ -323,28 +323,28 @@ def long_runs() -> list[str]:
     lines = [
         "## Long runs",
         "",
-        "Memory that the process holds for itself, its slope over the second half of the run, and what the progress bar promised at half time "
-        "for what came after, beside how long it took. `python benchmarks/bench_long.py train`, `python benchmarks/bench_long.py extract`",
+        "Memory that the process holds for itself, its slope over the second half of the run, and what the progress bar promised at",
+        "half time for what came after, beside how long it took. `python benchmarks/bench_long.py train`,",
+        "`python benchmarks/bench_long.py extract`. The machine did other work at the same time, so no speed is told.",
         "",
-        "| | cells | width | minutes watched | MiB at half time, at the end | slope, MiB an hour | promised, took, seconds | error, of the whole |",
+        "| | cells | width | minutes | MiB at half time, at the end | slope, MiB an hour | promised, took (s) | error, of the whole |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for run in found:
-        s = run["summary"]
-        lines.append(
-            f"| {'training' if run['what'] == 'train' else 'extraction'} | {run['cells']:,} | {run['width']:g} | {s['watched_seconds'] / 60:.0f} "
-            f"| {s['rss_mb_at_half']:.0f}, {s['rss_mb_at_end']:.0f} | {s['slope_mb_per_hour']:+.1f} "
-            f"| {s['promised_seconds_of_second_half']:.0f}, {s['seconds_of_second_half']:.0f} | {s['promise_error']:+.1%} |"
-        )
-    return [
-        *lines,
-        "",
-        "The machine did other work at the same time, so the speeds are no measure. The training was stopped by Ctrl-C at its end and went on "
-        f"from pair {found[0]['begun_again_at']:,}."
-        if "begun_again_at" in found[0]
-        else "",
-        "",
-    ]
+        told = run["summary"]
+        cells = [
+            "training" if run["what"] == "train" else "extraction",
+            f"{run['cells']:,}",
+            f"{run['width']:g}",
+            f"{told['watched_seconds'] / 60:.0f}",
+            f"{told['rss_mb_at_half']:.0f}, {told['rss_mb_at_end']:.0f}",
+            f"{told['slope_mb_per_hour']:+.1f}",
+            f"{told['promised_seconds_of_second_half']:.0f}, {told['seconds_of_second_half']:.0f}",
+            f"{told['promise_error']:+.1%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    again = [f"Stopped by Ctrl-C, the training went on from pair {r['begun_again_at']:,}." for r in found if "begun_again_at" in r]
+    return [*lines, "", *again, ""]
 
 
 def streamed() -> list[str]:
