@@ -348,7 +348,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
-    if default is None or (value is None and name in ("layer", "features")):
+    if default is None or (value is None and name in ("layer", "features", "width")):
         return
     right = (bool,) if isinstance(default, bool) else (int, float) if isinstance(default, float) else (type(default),)
     finite = not isinstance(value, (int, float)) or abs(value) < 2**63  # NaN is not
