@@ -29,6 +29,7 @@ import torch
 from common import environment, made_up_cells, write_result
 
 WORK = """
+import signal
 import sys
 from pathlib import Path
 from pci_core import recipe
@@ -36,6 +37,7 @@ from pci_core.cells import CellDataset
 from pci_core.features import extract
 from pci_core.model import build
 from pci_core.train import train
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background of a shell ignores Ctrl-C
 what, folder, out, epochs, width = sys.argv[1:6]
 spec = recipe.load("authors-toy-yeast").replace(training={"epochs": int(epochs), "width": float(width)})
 dataset = CellDataset(folder)

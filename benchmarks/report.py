@@ -343,7 +343,7 @@ def long_runs() -> list[str]:
             f"{told['promise_error']:+.1%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    again = [f"Stopped by Ctrl-C, the training went on from pair {r['begun_again_at']:,}." for r in found if "begun_again_at" in r]
+    again = [f"Stopped and started again, the training went on from pair {r['begun_again_at']:,}." for r in found if "begun_again_at" in r]
     return [*lines, "", *again, ""]
 
 
