@@ -250,3 +250,19 @@ def test_a_header_of_another_dataset(make_cells: Callable[..., CellDataset]) -> 
     table.to_parquet(folder / "cells.parquet")
     with pytest.raises(CellTableError, match=r"cells\.parquet: column 'y' must hold numbers"):
         CellDataset(folder)
+
+
+def test_a_look_at_hdf5_that_could_not_be_taken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process that looks cannot start its work, the file is not opened as if it had been looked at."""
+    import h5py
+
+    from pci_core import hdf5
+    from pci_core.errors import DatasetError
+
+    with h5py.File(tmp_path / "good.h5", "w") as file:
+        file["x"] = [1.0, 2.0]
+        file.attrs["a"] = "b"
+    hdf5.check_hdf5(tmp_path / "good.h5", DatasetError, "")
+    monkeypatch.setattr(hdf5, "_WALK", "import no_such_module_at_all")
+    with pytest.raises(DatasetError, match=r"good\.h5 was not opened.*no_such_module_at_all"):
+        hdf5.check_hdf5(tmp_path / "good.h5", DatasetError, "")
