@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from pci_core.errors import CheckpointError
 from pci_core.logs import read_log, split, write_log
 from pci_core.reading import refusing
-from pci_core.recipe import Training
+from pci_core.recipe import Training, plain
 from pci_core.storage import atomic_path, write_text
 from pci_core.unpacking import check_torch
 
@@ -25,7 +24,13 @@ SPEEDS = ("pairs_per_second", "data_wait_share")  # of an epoch: measured, so ke
 def training_key(spec: Training) -> dict[str, Any]:
     """Return what fixes a training but for its length: more epochs go on from fewer."""
     left_out = {"epochs", "pretrained"} | (set() if spec.start else {"start"})  # as in trainings made before there was a start
-    return {k: v for k, v in asdict(spec).items() if k not in left_out}
+    return {k: v for k, v in plain(spec).items() if k not in left_out}
+
+
+def differing(spec: Training, base: Training) -> dict[str, Any]:
+    """Return the keys of `training_key`, and the number of epochs, in which a training differs from another, with its own values."""
+    keys = {**training_key(base), **training_key(spec), "epochs": 0}
+    return {k: getattr(spec, k) for k in keys if getattr(spec, k) != getattr(base, k)}
 
 
 def state_hash(state: dict[str, torch.Tensor]) -> str:

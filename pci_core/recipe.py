@@ -25,6 +25,11 @@ from pci_core.storage import content_hash, is_file_name
 SOURCES = ("simulate", "authors", "duloc", "table", "folder", "deeploc", "h5sc", "subcell")
 NEED_PATH = ("table", "folder", "deeploc", "h5sc", "subcell")  # sources that lie where the user put them
 FORMATS = ("composite", "stack", "separate", "named")
+PRETEXTS = ("inpainting", "contrast", "redundancy", "inpainting+contrast")
+ENCODERS = ("paper", "residual", "attention")
+LOSSES = ("mse", "weighted", "normalised")
+TARGETS = ("random", "far")
+WEIGHS = ("cells", "images")
 SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-ring", "labels", "cellpose")
 LARGEST_CROP = 16_384  # px: no cell is as large
 _LARGEST = 2**63 - 1  # beyond it no library counts
@@ -166,6 +171,15 @@ class Training:
     paper's authors (``authors-yeast`` and the like), or a ``.safetensors`` or Keras ``.h5`` (relative to the recipe
     file); empty, or no weights of that kind (PCI, autoencoder) there = train on the recipe's own cells. ``start``:
     the same, for the source cell encoder that a training starts from; empty = random.
+
+    Beyond the paper, whose choices are the defaults: ``pretext``: what the network learns from a pair, see `pci_core.pretext`.
+    ``encoder``: ``paper``, ``residual`` (of the same cost, with skip connections) or ``attention`` (that, with channel attention),
+    see `pci_core.encoders`. ``loss`` of inpainting: ``mse``, ``weighted`` (a pixel counts by how bright the protein is) or
+    ``normalised`` (each protein channel to mean 0 and deviation 1). ``pair_by``: column of the cell table whose cells are paired;
+    ``protein`` pairs across cell lines and antibodies. ``targets``: ``random``, or ``far``, which of several random ones takes the
+    cell that differs most in shape. ``weigh``: an epoch takes every cell (``cells``) or each image (``images``) equally often as a
+    source. ``leave_out``: a column of the cell table; images with any value in it other than an empty one, 0 or false are not
+    trained on. ``leave_out_varying``: share of the images, those whose cells differ most to an earlier network, that are not.
     """
 
     epochs: int = 30
@@ -177,6 +191,19 @@ class Training:
     seed: int = 0
     pretrained: str = ""
     start: str = ""
+    pretext: str = later("inpainting")
+    encoder: str = later("paper")
+    loss: str = later("mse")
+    pair_by: str = later("image")
+    targets: str = later("random")
+    weigh: str = later("cells")
+    leave_out: str = later("")
+    leave_out_varying: float = later(0.0)
+
+    @property
+    def paints(self) -> bool:
+        """Whether the network paints the protein, for which it needs a structural channel."""
+        return self.pretext.startswith("inpainting")
 
 
 @dataclass(frozen=True)
@@ -229,7 +256,7 @@ class Recipe:
 
     def section_hash(self, *names: str) -> str:
         """Return a hash of the named parts, e.g. ``section_hash("channels", "crop")``."""
-        return content_hash({n: _plain(getattr(self, n)) for n in names})
+        return content_hash({n: plain(getattr(self, n)) for n in names})
 
     def placeless(self) -> Recipe:
         """Return a copy whose files are named without the folders of this machine, for hashes that are the same everywhere."""
@@ -251,7 +278,7 @@ class Recipe:
             if section not in known:
                 raise unknown_name("recipe section", section, known)
             changed[section] = _build(
-                type(getattr(self, section)), {**_plain(getattr(self, section)), **values}, f"{self.name} [{section}]"
+                type(getattr(self, section)), {**plain(getattr(self, section)), **values}, f"{self.name} [{section}]"
             )
         return _check(dataclasses.replace(self, **changed), self.name)
 
@@ -275,15 +302,16 @@ def _placeless(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a recipe's part as dicts, lists and plain values; later keys at their default are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         keys = {
             f.name: getattr(value, f.name)
             for f in dataclasses.fields(value)
             if not f.metadata.get("later") or getattr(value, f.name) != f.default
         }
-        return {k: _plain(v) for k, v in keys.items()}
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+        return {k: plain(v) for k, v in keys.items()}
+    return [plain(v) for v in value] if isinstance(value, tuple) else value
 
 
 def names() -> list[str]:
@@ -388,8 +416,13 @@ def _check(recipe: Recipe, where: str) -> Recipe:
         )
     roles = [c.role for c in recipe.channels]
     need(not set(roles) - {"protein", "structural"}, f"channel roles are 'protein' or 'structural', found {roles}.")
+    one_of(recipe.training.pretext, PRETEXTS, "training pretext")
+    need(roles == sorted(roles) and "protein" in roles, f"needs protein channels first, found {roles}.")
     need(
-        roles == sorted(roles) and len(set(roles)) == 2, f"needs protein channels first and at least one structural channel, found {roles}."
+        "structural" in roles or not recipe.training.paints,
+        f"needs protein channels first and at least one structural channel, found {roles}: pretext = '{recipe.training.pretext}' paints the "
+        "protein into a second cell that only the structural channels show. With protein channels alone, take [training] pretext = "
+        "'contrast' or 'redundancy'.",
     )
     need(len({c.name for c in recipe.channels}) == len(roles), "channel names must differ.")
     one_of(recipe.source.kind, SOURCES, "source kind")
@@ -416,6 +449,15 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     need(training.epochs >= 1 and training.batch_size >= 1, "training needs epochs >= 1 and batch_size >= 1.")
     need(training.learning_rate > 0 and 0 <= training.beta1 < 1, "training needs learning_rate > 0 and 0 <= beta1 < 1.")
     need(0.03 <= training.width <= 4, f"training width must lie in [0.03, 4], found {training.width}.")
+    for key, known in (("encoder", ENCODERS), ("loss", LOSSES), ("targets", TARGETS), ("weigh", WEIGHS)):
+        one_of(getattr(training, key), known, f"training {key}")
+    need(training.loss == "mse" or training.paints, f"training loss = '{training.loss}' is one of inpainting, not of '{training.pretext}'.")
+    need(training.pair_by != "", "training pair_by names a column of the cell table, e.g. 'image' or 'protein'.")
+    need(
+        training.targets == "random" or "structural" in roles,
+        "training targets = 'far' compares shapes in the structural channels, and there is none. Take 'random'.",
+    )
+    need(0 <= training.leave_out_varying < 1, f"training leave_out_varying must lie in [0, 1), found {training.leave_out_varying}.")
     need(0 <= training.holdout < 1, f"training holdout must lie in [0, 1), found {training.holdout}.")
     need(0 <= recipe.preprocess.floor < 1, "preprocess floor must lie in [0, 1).")
     need(max(crop.size, crop.resize) <= LARGEST_CROP, f"crop size and resize must not be above {LARGEST_CROP:,} px.")

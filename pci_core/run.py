@@ -23,7 +23,7 @@ from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
-from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, state_hash, training_key, with_speeds
+from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, differing, state_hash, training_key, with_speeds
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
@@ -118,8 +118,7 @@ class Run:
             changed["pretrained"] = pretrained.absolute(changed.get("pretrained", ""))
         self._base, self._changed = base, changed
         self.recipe = base.replace(training=changed) if changed else base
-        differ = {k: v for k, v in training_key(self.recipe.training).items() if v != getattr(base.training, k)}
-        differ |= {"epochs": self.recipe.training.epochs} if self.recipe.training.epochs != base.training.epochs else {}
+        differ = differing(self.recipe.training, base.training)
         self.variant = "".join(f"+{k}={as_file_name(Path(v).stem) if k == 'start' else v}" for k, v in sorted(differ.items()))
         if sample is not None and sample < 1:
             raise RecipeError(f"a sample of {sample} cells is none; ask for at least 1, or leave it out for all cells.")

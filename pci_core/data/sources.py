@@ -17,7 +17,7 @@ from pci_core.storage import content_hash, write_text
 READY = ("authors", "duloc", "deeploc", "h5sc", "subcell")  # crops ready made: there are no fields of view
 TABLES = ("table", "folder")  # fields of view of the user's, listed in a field table
 CODE = {  # raise one when what such a source gives changes
-    "simulate": 1, "table": 1, "authors": 2, "duloc": 1, "folder": 1, "deeploc": 1, "h5sc": 1, "subcell": 1,
+    "simulate": 2, "table": 1, "authors": 2, "duloc": 1, "folder": 1, "deeploc": 1, "h5sc": 1, "subcell": 1,
 }  # fmt: skip
 
 

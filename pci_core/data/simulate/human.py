@@ -117,13 +117,16 @@ def render(plan: FieldPlan, source: Source) -> RenderedField:
 
     light = np.random.default_rng(field_seed(source.seed, f"plate {plan.meta['plate']}")).uniform(0.04, 0.16)
     offset = float(rng.uniform(0.002, 0.02))
+    first = expose(red, rng, blur_px=0, background=offset, photons=rng.uniform(400, 1200), read_noise=0.008, illumination=light)
+    photons = float(rng.uniform(120, 900))
     channels = [
-        expose(red, rng, blur_px=0, background=offset, photons=rng.uniform(400, 1200), read_noise=0.008, illumination=light),
-        expose(green, rng, blur_px=0, background=offset, photons=rng.uniform(120, 900), read_noise=0.009, illumination=light),
+        first,
+        expose(green, rng, blur_px=0, background=offset, photons=photons, read_noise=0.009, illumination=light),
         expose(dna, rng, blur_px=0, background=offset, photons=rng.uniform(200, 500), read_noise=0.008, illumination=light),
     ]
     pixels = np.clip(np.stack(channels, axis=-1) * 255 + 0.5, 0, 255).astype(np.uint8)
-    return RenderedField(pixels, _truth(plan, scene, cells | {"sim_focus": focus}), scene.nuclei.astype(np.uint16))
+    camera = {"sim_background": offset, "sim_photons": photons, "sim_light": float(light), "sim_blur": psf}  # of the protein's plane
+    return RenderedField(pixels, _truth(plan, scene, cells | {"sim_focus": focus} | camera), scene.nuclei.astype(np.uint16))
 
 
 def write(rendered: RenderedField, path: str | os.PathLike[str]) -> None:

@@ -93,7 +93,8 @@ def render(plan: FieldPlan, source: Source) -> RenderedField:
         ``y``, ``x`` of the mother's centre, ``sim_cell`` (label), ``sim_location`` (what this cell shows),
         ``sim_fraction`` (share of the signal in the second location), ``sim_phenotype`` (``typical``; ``second``
         or ``low`` for proteins that vary; ``diffuse`` where the cell's phase does not show the pattern; ``dead``),
-        ``sim_phase`` (cell cycle), ``sim_focus`` (additional blur, px) and ``sim_level`` (relative abundance).
+        ``sim_phase`` (cell cycle), ``sim_focus`` (additional blur, px), ``sim_level`` (relative abundance), and of
+        the field's protein plane ``sim_background`` and ``sim_blur`` (px).
 
     Raises
     ------
@@ -121,8 +122,9 @@ def render(plan: FieldPlan, source: Source) -> RenderedField:
         if 0 <= y <= SHAPE[0] - 1 and 0 <= x <= SHAPE[1] - 1:
             where = {"field": plan.field, "y": y, "x": x, "sim_cell": label}
             rows.append({**where, **truth, "sim_phase": cell.phase, "sim_focus": round(cell.defocus, 3)})
-    pixels = np.stack([_protein_camera(signal[_FIELD], optics), _structural_camera(structure[_FIELD], modality, camera)])
-    return RenderedField(pixels, pd.DataFrame(rows), np.ascontiguousarray(labels[_FIELD]))
+    exposed, settings = _protein_camera(signal[_FIELD], optics)
+    pixels = np.stack([exposed, _structural_camera(structure[_FIELD], modality, camera)])
+    return RenderedField(pixels, pd.DataFrame(rows).assign(**settings), np.ascontiguousarray(labels[_FIELD]))
 
 
 def _protein_signal(w: Window, protein: Protein, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, object]]:
@@ -223,11 +225,10 @@ def _counts(exposed: np.ndarray) -> np.ndarray:
     return np.clip(OFFSET + GAIN * exposed, 0, 65535).astype(np.uint16)
 
 
-def _protein_camera(signal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _protein_camera(signal: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, float]]:
     blur_px, background = float(rng.uniform(0.8, 1.5)), float(rng.uniform(0.03, 0.05))
-    return _counts(
-        expose(_hazy(signal, 0.18), rng, blur_px=blur_px, background=background, photons=500, read_noise=0.008, illumination=0.12)
-    )
+    light = expose(_hazy(signal, 0.18), rng, blur_px=blur_px, background=background, photons=500, read_noise=0.008, illumination=0.12)
+    return _counts(light), {"sim_background": background, "sim_blur": blur_px}
 
 
 def _structural_camera(structure: np.ndarray, modality: str, rng: np.random.Generator) -> np.ndarray:
