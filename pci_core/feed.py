@@ -183,7 +183,7 @@ class Feed:
         cuts = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)][start:]
         with contextlib.closing(self._crops((pairs.source, pairs.target), cuts, pairs.chunks, then)) as crops:
             for cut, found in zip(cuts, crops, strict=True):
-                yield Pairs(pairs.source[cut], pairs.target[cut], pairs.flips[cut]), found
+                yield pairs.part(cut), found
 
     def in_order(self, size: int, part: range | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows in order, (n,) int64, and their crops, (n, C, H, W), `size` at a time.

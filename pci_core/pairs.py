@@ -7,7 +7,7 @@ target is the source moved on by 1 … n - 1 places inside its image, each with 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,21 +49,27 @@ class Pairs:
         (N, 4) bool: vertical and horizontal flip of the source, then of the target.
     chunks : tuple of Chunk
         Where the epoch's chunks begin and which rows they need; empty where the order has none, and in batches.
+    group : Tensor
+        (N,) int64: a number for each image (or other set of cells that are paired), the same for all its pairs; empty where not given.
     """
 
     source: Tensor
     target: Tensor
     flips: Tensor
     chunks: tuple[Chunk, ...] = ()
+    group: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.source)
 
+    def part(self, cut: slice) -> Pairs:
+        """Return some of the pairs, without chunks."""
+        return Pairs(self.source[cut], self.target[cut], self.flips[cut], group=self.group[cut])
+
     def batches(self, size: int, start: int = 0) -> Iterator[Pairs]:
         """Yield batches of `size` pairs, the last one smaller, from batch number `start` on."""
         for i in range(start * size, len(self), size):
-            cut = slice(i, i + size)
-            yield Pairs(self.source[cut], self.target[cut], self.flips[cut])
+            yield self.part(slice(i, i + size))
 
 
 class PairSampler:
@@ -184,7 +190,7 @@ class PairSampler:
         # 62 random bits modulo n - 1: the bias is below n / 2^62
         step = torch.randint(0, 2**62, (self.cells,), generator=generator, device=self.device) % (count - 1) + 1
         flips = torch.randint(0, 2, (self.cells, 4), generator=generator, device=self.device, dtype=torch.uint8).bool()
-        return Pairs(first + within, first + (within + step) % count, flips, tuple(chunks))
+        return Pairs(first + within, first + (within + step) % count, flips, tuple(chunks), first)
 
 
 def split_images(n: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -277,9 +277,7 @@ class Recipe:
         for section, values in sections.items():
             if section not in known:
                 raise unknown_name("recipe section", section, known)
-            changed[section] = _build(
-                type(getattr(self, section)), {**plain(getattr(self, section)), **values}, f"{self.name} [{section}]"
-            )
+            changed[section] = _build(type(getattr(self, section)), {**plain(getattr(self, section)), **values}, f"{self.name} [{section}]")
         return _check(dataclasses.replace(self, **changed), self.name)
 
 
@@ -420,8 +418,8 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     need(roles == sorted(roles) and "protein" in roles, f"needs protein channels first, found {roles}.")
     need(
         "structural" in roles or not recipe.training.paints,
-        f"needs protein channels first and at least one structural channel, found {roles}: pretext = '{recipe.training.pretext}' paints the "
-        "protein into a second cell that only the structural channels show. With protein channels alone, take [training] pretext = "
+        f"needs protein channels first and at least one structural channel, found {roles}: pretext = '{recipe.training.pretext}' paints "
+        "the protein into a second cell that only the structural channels show. With protein channels alone, take [training] pretext = "
         "'contrast' or 'redundancy'.",
     )
     need(len({c.name for c in recipe.channels}) == len(roles), "channel names must differ.")

@@ -144,7 +144,7 @@ class ShardedSampler:
         drawn = self.draw(epoch, chunk)
         for step in range(start, self.steps):
             cuts = [slice(*bounds[step : step + 2].tolist()) for bounds in self.bounds]
-            yield joined([Pairs(p.source[cut], p.target[cut], p.flips[cut]) for p, cut in zip(drawn, cuts, strict=True)]), self.size(step)
+            yield joined([pairs.part(cut) for pairs, cut in zip(drawn, cuts, strict=True)]), self.size(step)
 
     def _seed(self, shard: int) -> int:
         if self.shards == 1:
@@ -175,4 +175,5 @@ def joined(parts: list[Pairs]) -> Pairs:
     if not parts:  # a process without a shard takes part with nothing
         none = torch.zeros(0, dtype=torch.int64)
         return Pairs(none, none, torch.zeros(0, 4, dtype=torch.bool))
-    return Pairs(torch.cat([p.source for p in parts]), torch.cat([p.target for p in parts]), torch.cat([p.flips for p in parts]))
+    source, target, flips, group = (torch.cat([getattr(p, name) for p in parts]) for name in ("source", "target", "flips", "group"))
+    return Pairs(source, target, flips, group=group)

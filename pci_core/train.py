@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -389,7 +389,8 @@ def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs 
     if not (np.diff(starts)[images] >= 2).any():
         return None
     pairs = PairSampler(starts, images).epoch(seed, 0)
-    return Pairs(pairs.source[:HELD_OUT_PAIRS], pairs.target[:HELD_OUT_PAIRS], torch.zeros_like(pairs.flips[:HELD_OUT_PAIRS]))
+    some = pairs.part(slice(HELD_OUT_PAIRS))
+    return replace(some, flips=torch.zeros_like(some.flips))
 
 
 @torch.no_grad()
