@@ -144,7 +144,7 @@ def _count(network: nn.Module, call: Callable[[nn.Module, Tensor], object], chan
         del result
         floats = [t for t in kept.values() if t.is_floating_point()]
         sizes = [sum(t.numel() for t in floats), sum(t.untyped_storage().nbytes() for t in kept.values() if not t.is_floating_point())]
-        found.append((*sizes, max(t.numel() for t in floats if len(t) == n and t.ndim == 4 and t.shape[2] >= _SIDE // 4)))
+        found.append((*sizes, max(t.numel() for t in floats if t.ndim == 4 and len(t) % n == 0 and t.shape[2] >= _SIDE // 4)))
     pixels = _SIDE**2
     (a, b, _), (c, d, widest) = found
     return (c - a) / pixels, (d - b) / pixels, widest / 2 / pixels, 2 * a - c
