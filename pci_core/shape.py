@@ -53,12 +53,12 @@ def describe(channels: np.ndarray) -> np.ndarray:
     frame = np.minimum(np.minimum(yy, h - 1 - yy), np.minimum(xx, w - 1 - xx)) < max(1, side // _FRAME)
     mass = x.sum(1)
     total = np.where(mass > 0, mass, np.float32(1))
-    y, z = yy - (x @ yy / total)[:, None], xx - (x @ xx / total)[:, None]
+    y, z = (v - ((x * v).sum(1) / total)[:, None] for v in (yy, xx))  # no product of matrices: its rounding would depend on the block
     myy, mxx, mxy = ((x * a).sum(1) for a in (y * y, z * z, -y * z))  # y goes down, angles are counted upwards
     both = np.where(mxx + myy > 0, mxx + myy, np.float32(1))
     along, across = (mxx - myy) / both, 2 * mxy / both
     radius = (x * np.sqrt(y * y + z * z)).sum(1) / total / (side / 2)
-    columns = [(x > 0).mean(1, dtype=np.float32), np.hypot(along, across), along, across, x @ frame.astype(np.float32) / total, radius]
+    columns = [(x > 0).mean(1, dtype=np.float32), np.hypot(along, across), along, across, x[:, frame].sum(1) / total, radius]
     return np.stack(columns, 1).astype(np.float32).reshape(n, s * len(NAMES))
 
 
