@@ -39,6 +39,8 @@ class Pairing:
         ``pair_by, targets, weigh, leave_out, leave_out_varying, pretext, holdout, seed, batch_size`` are used.
     leave_out : array of int, optional
         Numbers of further images that are not used: those that ``leave_out_varying`` means, see `pci_core.varying`.
+    kind : str
+        ``"pci"`` or ``"autoencoder"``, which has no pretext task to check.
 
     Attributes
     ----------
@@ -65,7 +67,7 @@ class Pairing:
         differ in shape; ``leave_out_varying`` without `leave_out`.
     """
 
-    def __init__(self, dataset: CellDataset, spec: Training, leave_out: np.ndarray | None = None) -> None:
+    def __init__(self, dataset: CellDataset, spec: Training, leave_out: np.ndarray | None = None, kind: str = "pci") -> None:
         if spec.leave_out_varying and leave_out is None:
             raise SamplingError(
                 f"leave_out_varying = {spec.leave_out_varying:g} leaves out images by the score of an earlier network, and none is given. "
@@ -79,7 +81,7 @@ class Pairing:
         self.sets, part = self._divide(dataset, out)
         train, held = split_images(int(part.max()) + 1, spec.holdout, spec.seed)
         self.train, self.held = (np.flatnonzero(np.isin(part, some)) for some in (train, held))
-        self._check()
+        self._check("inpainting" if kind == "autoencoder" else spec.pretext)
         self.held_pairs = self._draw_held_out()
         self.drawing = Drawing(spec.weigh, shapes(dataset, self.sets.rows_of(self.train)) if spec.targets == "far" else None)
 
@@ -148,9 +150,8 @@ class Pairing:
         part = connected_components(links, directed=False)[1][: len(sets)]
         return sets, pd.factorize(part)[0]
 
-    def _check(self) -> None:
-        usable = with_partners(self.sets, self.train)
-        pretext, noun = self._spec.pretext, self.sets.noun
+    def _check(self, pretext: str) -> None:
+        usable, noun = with_partners(self.sets, self.train), self.sets.noun
         if len(usable) == 1 and pretext != "inpainting":
             raise SamplingError(
                 f"one of the {len(self.sets)} {noun} has two cells and is trained on, but pretext = '{pretext}' learns what tells "

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 import pci_core
 from pci_core import device as devices
 from pci_core import distributed, memory
+from pci_core.augment import strength_of
 from pci_core.cells import CellDataset
 from pci_core.checkpoint import (
     CHECKPOINT,
@@ -42,12 +43,13 @@ from pci_core.checkpoint import (
     write_cost,
     write_losses,
 )
+from pci_core.collapse import EVERY, Watch
 from pci_core.delivery import Delivery
 from pci_core.distributed import World
 from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
 from pci_core.logs import read_log
-from pci_core.model import Model, build
+from pci_core.networks import Model, build, build_for
 from pci_core.pairing import Pairing
 from pci_core.pairs import Pairs
 from pci_core.provenance import record
@@ -146,14 +148,14 @@ def train(
     world = distributed.world()
     quiet = quiet or not world.is_first
     spec = recipe.training
-    pairing = Pairing(dataset, spec, leave_out)
+    pairing = Pairing(dataset, spec, leave_out, kind)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
     devices.tune(where)
     mode = devices.compile_mode(where, compile)
-    model = build(kind, dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed)
+    model = build_for(kind, dataset.n_protein, dataset.n_structural, spec)
     if start is not None:
         _start_from(model, start)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -172,7 +174,10 @@ def train(
         world.agree({**config, "epochs": spec.epochs, "device": where.type, "shards": shards})
         synchronise(model, where)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
-    train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size)
+    strength = strength_of(spec.augment, model.pretext) if kind == "pci" else None
+    train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size, strength)
+    _check_usable(model, world)
+    watch = Watch(dataset, pairing.train, recipe.preprocess, where, model.pretext or kind, pairing.sets)
 
     # --- resume
     epoch, step, seconds = 0, 0, 0.0
@@ -225,7 +230,8 @@ def train(
         write_cost(out, losses, seconds + time.perf_counter() - begun)
 
     if not quiet:
-        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.told}")
+        told = "" if kind != "pci" or model.pretext == "inpainting" else f", pretext {model.pretext}"
+        print(f"Training {kind} (width {spec.width:g}{told}) on {devices.describe(where, dtype)}; crops {feed.told}")
         if sampler.shards > 1 or world.size > 1:
             print(f"  {world.size} processes, {sampler.shards} shards of whole images; BatchNorm over the whole batch of all processes")
         if next_sampler is not sampler:
@@ -263,12 +269,14 @@ def train(
         while epoch < spec.epochs:
             model.train()
             for batch, raw, pairs in feed.batches(epoch, step, last=epoch + 1 == spec.epochs):
-                total += train_step(raw, batch.flips, pairs)
+                total += train_step(raw, batch.flips, pairs, batch.group, (spec.seed, epoch, step))
                 seen += pairs
                 step += 1
                 done += pairs
                 bar.update(pairs)
                 talk = step % TALK == 0
+                if step % EVERY == 0:
+                    watch.look(model, f"epoch {epoch + 1}, after {seen:,} pairs")
                 if stopping.asked and step < sampler.steps:
                     stop()
                 if world.size > 1 and not talk:
@@ -285,6 +293,7 @@ def train(
                     save(whole)
                     saved = time.perf_counter()
             epoch, step = epoch + 1, 0
+            watch.look(model, f"end of epoch {epoch}")
             if sampler is not next_sampler:
                 sampler = next_sampler
                 feed = feed.of(sampler)
@@ -377,6 +386,15 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     return model.eval(), card
 
 
+def _check_usable(model: Model, world: World) -> None:
+    """Refuse a pretext that these processes do not allow; which cells allow it, `Pairing` has looked at."""
+    if model.over_batch and world.size > 1:
+        raise DistributedError(
+            f"pretext '{model.pretext}' compares all pairs of a batch, which several processes would have in parts: it is trained by one "
+            f"process, here are {world.size}. Start one, or take pretext = 'inpainting'."
+        )
+
+
 def _start_from(model: Model, start: dict[str, torch.Tensor]) -> None:
     try:
         model.source.load_state_dict(start)
@@ -396,7 +414,7 @@ def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None, world: W
     batches = list(itertools.islice(pairs.batches(size), world.rank, None, world.size))
     rows = (torch.cat([b.source, b.target]) for b in batches)
     for batch, raw in zip(batches, feed.batches(rows), strict=True):
-        total += step.losses(raw, batch.flips).sum().item()
+        total += step.losses(raw, batch.flips, batch.group).sum().item()
     step.model.train()
     return _over_all(world, torch.tensor(total, dtype=torch.float64))[0].item() / len(pairs)
 
