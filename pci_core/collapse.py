@@ -11,6 +11,7 @@ from pci_core.errors import TrainingError
 from pci_core.networks import Model
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess
+from pci_core.sets import Sets
 
 CELLS = 256  # looked at; a standard deviation of as many is known to 4 %
 EVERY = 200  # batches between two looks: one costs less than two batches
@@ -39,14 +40,20 @@ class Watch:
     device : torch.device
     pretext : str
         For the message.
+    sets : Sets, optional
+        What `images` are numbers of where cells of other sets are paired.
     """
 
-    def __init__(self, dataset: CellDataset, images: np.ndarray, spec: Preprocess, device: torch.device, pretext: str) -> None:
+    def __init__(
+        self, dataset: CellDataset, images: np.ndarray, spec: Preprocess, device: torch.device, pretext: str, sets: Sets | None = None
+    ) -> None:
+        sets = sets or Sets.of(dataset.starts)
         some = images[np.unique(np.linspace(0, len(images) - 1, CELLS).round().astype(np.int64))]
-        first, count = dataset.starts[some], np.diff(dataset.starts)[some]
+        first, count = sets.starts[some], sets.counts[some]
         rows = np.concatenate([first + k for k in range(-(-CELLS // len(some)))])
         ends = np.tile(first + count, -(-CELLS // len(some)))
-        self.rows = np.sort(rows[rows < ends][:CELLS])
+        rows = rows[rows < ends][:CELLS]
+        self.rows = np.sort(rows if sets.rows is None else sets.rows[rows])
         self._raw = torch.from_numpy(dataset.read(self.rows))
         self._spec, self._device, self._n_protein, self._pretext = spec, device, dataset.n_protein, pretext
 

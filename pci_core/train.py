@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,12 @@ from pci_core.checkpoint import (
 from pci_core.collapse import EVERY, Watch
 from pci_core.delivery import Delivery
 from pci_core.distributed import World
-from pci_core.errors import CheckpointError, DistributedError, SamplingError
+from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
 from pci_core.logs import read_log
 from pci_core.networks import Model, build, build_for
-from pci_core.pairs import Pairs, PairSampler, split_images
+from pci_core.pairing import Pairing
+from pci_core.pairs import Pairs
 from pci_core.provenance import record
 from pci_core.reading import refusing
 from pci_core.recipe import Recipe
@@ -60,7 +61,6 @@ from pci_core.stopping import Stopping
 from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
-HELD_OUT_PAIRS = 2048  # enough for a standard error near 2 % of the loss; costs seconds an epoch
 TALK = 20  # steps between two looks at the loss; several processes add up theirs and decide on a checkpoint then
 
 
@@ -92,6 +92,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     start: dict[str, torch.Tensor] | None = None,
     shards: int | None = None,
+    leave_out: np.ndarray | None = None,
 ) -> Trained:
     """Train a network on a dataset, or go on where an earlier call was cut.
 
@@ -121,6 +122,9 @@ def train(
     shards : int, optional
         Parts that the images are divided into, see `pci_core.shards`; the order of the pairs depends on it. By default
         that of the checkpoint, or the number of processes.
+    leave_out : array of int, optional
+        Numbers of images that are neither trained on nor held out: those that ``leave_out_varying`` of the recipe means, which
+        `Run` finds (see `pci_core.varying`).
 
     Returns
     -------
@@ -131,7 +135,8 @@ def train(
     CheckpointError
         The checkpoint in `out` is damaged or belongs to another training, or `start` does not fit the network.
     SamplingError
-        No image has two cells, or fewer have than there are shards.
+        No image has two cells, or fewer have than there are shards; or the cells do not allow what the recipe asks of their
+        pairs, see `pci_core.pairing`.
     DeviceError
         A batch does not fit into memory; said before anything is written but the folder.
     DistributedError
@@ -143,6 +148,7 @@ def train(
     world = distributed.world()
     quiet = quiet or not world.is_first
     spec = recipe.training
+    pairing = Pairing(dataset, spec, leave_out, kind)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     where = devices.choose_device(device)
@@ -160,6 +166,7 @@ def train(
         "preprocess": asdict(recipe.preprocess),
         "dataset": dataset.sha256,
         "precision": str(dtype).removeprefix("torch."),
+        **pairing.identity,
     }
     if start is not None:
         config["start"] = state_hash(start)
@@ -169,10 +176,8 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
     strength = strength_of(spec.augment, model.pretext) if kind == "pci" else None
     train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size, strength)
-    train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
-    _check_usable(model, dataset.starts, train_images, world)
-    watch = Watch(dataset, train_images, recipe.preprocess, where, model.pretext or kind)
-    held = _held_out_pairs(dataset.starts, held_images, spec.seed)
+    _check_usable(model, world)
+    watch = Watch(dataset, pairing.train, recipe.preprocess, where, model.pretext or kind, pairing.sets)
 
     # --- resume
     epoch, step, seconds = 0, 0, 0.0
@@ -202,15 +207,14 @@ def train(
     where_drawn = "cpu" if where.type == "mps" else where
 
     def sampler_of(shards: int) -> ShardedSampler:
-        own = range(world.rank, shards, world.size)
-        return ShardedSampler(dataset.starts, train_images, spec.batch_size, spec.seed, shards, own, where_drawn)
+        return pairing.sampler(shards, range(world.rank, shards, world.size), where_drawn)
 
     sampler = sampler_of(_choose_shards(kept, step, shards, world.size))
     next_sampler = sampler if sampler.shards >= world.size else sampler_of(world.size)
     share = min(-(-spec.batch_size // min(world.size, sampler.shards)), sampler.cells)
     reserve = memory.check_batch(need, share, where, "training", "pairs", "[training] batch_size")
     feed = Delivery(dataset, sampler, where, data, use=use, chunk=chunk, reserve=reserve, world=world)
-    held_feed = Feed(dataset, where, images=held_images)  # auto: beside those trained on, or row by row
+    held_feed = Feed(dataset, where, images=pairing.held, sets=pairing.sets)  # auto: beside those trained on, or row by row
 
     def save(total: torch.Tensor) -> None:
         if not world.is_first:
@@ -235,10 +239,7 @@ def train(
                 f"  this epoch was begun in {sampler.shards} shards: {world.size - sampler.shards} of {world.size} processes have nothing "
                 f"to do until it ends; then there are {world.size} shards"
             )
-        print(
-            f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, "
-            f"{len(held_images)} images held out, {sampler.left_out} with one cell left out"
-        )
+        print(*(f"  {line}" for line in pairing.told(sampler)), sep="\n")
     if mode and sampler.cells >= spec.batch_size and epoch < spec.epochs:
         shape = (2 * spec.batch_size, *dataset.crops.shape[1:])
         compiled = train_step.compile(mode, devices.blank(shape, dataset.crops.dtype.name, where))
@@ -299,7 +300,7 @@ def train(
             row = {
                 "epoch": epoch,
                 "train_loss": _over_all(world, total)[0].item() / seen,
-                "held_out_loss": _held_out_loss(train_step, held_feed, held, world, memory.held_out_size(spec.batch_size)),
+                "held_out_loss": _held_out_loss(train_step, held_feed, pairing.held_pairs, world, memory.held_out_size(spec.batch_size)),
             }
             row |= {
                 "pairs_per_second": done / (time.perf_counter() - begun),
@@ -336,6 +337,7 @@ def train(
         "losses": without_speeds(losses[-1:])[0] if losses else {},
         "processes": world.size,
         "shards": sampler.shards,
+        **pairing.facts,
         "batch_norm": "over the whole batch of all processes",
         "versions": {"pci_core": pci_core.__version__, "torch": torch.__version__},
         "provenance": record("weights", kind, recipe=recipe.name, data=dataset.sha256, seed=spec.seed).plain(),
@@ -384,20 +386,12 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     return model.eval(), card
 
 
-def _check_usable(model: Model, starts: np.ndarray, images: np.ndarray, world: World) -> None:
-    """Refuse a pretext that these cells, or these processes, do not allow."""
-    if not model.over_batch:
-        return
-    if world.size > 1:
+def _check_usable(model: Model, world: World) -> None:
+    """Refuse a pretext that these processes do not allow; which cells allow it, `Pairing` has looked at."""
+    if model.over_batch and world.size > 1:
         raise DistributedError(
             f"pretext '{model.pretext}' compares all pairs of a batch, which several processes would have in parts: it is trained by one "
             f"process, here are {world.size}. Start one, or take pretext = 'inpainting'."
-        )
-    several = int((np.diff(starts)[images] >= 2).sum())
-    if several < 2:
-        raise SamplingError(
-            f"pretext '{model.pretext}' tells cells of one image from those of others, and {several} image of two cells or more is there "
-            "to train on. It needs at least two; with one image only, 'inpainting' can be trained."
         )
 
 
@@ -408,15 +402,6 @@ def _start_from(model: Model, start: dict[str, torch.Tensor]) -> None:
         raise CheckpointError(
             f"the encoder to start from does not fit this network ({str(error)[:160]}). It needs the same width and number of channels."
         ) from error
-
-
-def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs | None:
-    """Draw the same pairs of the held-out images every time; None if there are none with two cells."""
-    if not (np.diff(starts)[images] >= 2).any():
-        return None
-    pairs = PairSampler(starts, images).epoch(seed, 0)
-    some = pairs.part(slice(HELD_OUT_PAIRS))
-    return replace(some, flips=torch.zeros_like(some.flips))
 
 
 @torch.no_grad()
