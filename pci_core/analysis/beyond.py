@@ -75,7 +75,7 @@ def scorecard(adata: anndata.AnnData, recipe: Recipe, *, seed: int = 0, draws: i
     rows: list[Row] = []
     for name, part in parts.items():
         try:
-            rows += part()
+            rows += list(part())  # all or none of its rows
         except _NEEDS as error:
             left_out[name] = str(error)
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n_cells": "int64", "n_proteins": "int64"})
@@ -106,9 +106,10 @@ def _knn(adata: anndata.AnnData, recipe: Recipe, seed: int, draws: int, left_out
         found = benchmark({"": adata}, label, **settings)
     classes, n_cells = found.settings["classes"], found.settings["n_cells"]
     n_proteins = _proteins(obs[label_text(obs[label]).isin(classes)])
+    leaks = "".join(f"; {why}" for why in found.omitted["why"] if str(why).startswith("LEAK"))
     for r in found.scores.itertuples():
         also = f"; own {group} left out" if r.left_out == group != unit else ""
-        note = f"{len(classes)} classes of '{label}', k = {r.k}, chance {1 / len(classes):.3f}{also}"
+        note = f"{len(classes)} classes of '{label}', k = {r.k}, chance {1 / len(classes):.3f}{also}{leaks}"
         yield _row(KNN.format(unit if r.left_out == group else r.left_out), (r.accuracy, r.low, r.high), MORE, n_cells, n_proteins, note)
 
 
@@ -213,4 +214,4 @@ def _need(obs: pd.DataFrame, *columns: str) -> None:
 
 
 def _proteins(obs: pd.DataFrame) -> int:
-    return int(obs["protein"].astype(str).replace("", np.nan).nunique()) if "protein" in obs else 0
+    return len(set(label_text(obs["protein"])) - {""}) if "protein" in obs else 0
