@@ -75,9 +75,16 @@ def scorecard(adata: anndata.AnnData, recipe: Recipe, *, seed: int = 0, draws: i
     rows: list[Row] = []
     for name, part in parts.items():
         try:
-            rows += list(part())  # all or none of its rows
+            found = list(part())  # all or none of its rows
         except _NEEDS as error:
             left_out[name] = str(error)
+            continue
+        rows += [r for r in found if np.isfinite(r["value"])]
+        left_out |= {
+            r["measure"]: f"it has no value: no feature tells these cells apart ({r['note']})."
+            for r in found
+            if not np.isfinite(r["value"])
+        }
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n_cells": "int64", "n_proteins": "int64"})
     table.attrs["left_out"] = left_out
     return table

@@ -177,7 +177,12 @@ def test_the_predicted_protein_is_not_left_out() -> None:
 def test_features_that_collapsed_are_told() -> None:
     adata = made()
     found = scorecard(anndata.AnnData(np.ones(adata.shape, np.float32), obs=adata.obs), HUMAN, draws=DRAWS)
-    assert "all 6 features are the same" in found.attrs["left_out"]["kNN"]
+    left_out = found.attrs["left_out"]
+    assert "all 6 features are the same" in left_out["kNN"] and "no value" in left_out["images of one location, difference"]
+    assert np.isfinite(found["value"]).all()
+    # knowing nothing, they are not told the nuisance either: that is what the location beside it is for
+    told = found.set_index("measure")["value"]
+    assert told["nuisance R², mean"] < 0 and told["location of fields"] == 0.25  # the largest class of four
 
 
 def test_features_that_are_no_numbers() -> None:
