@@ -23,8 +23,9 @@ from pci_core import device as devices
 from pci_core import feed as feeds
 from pci_core import recipe as recipes
 from pci_core.cells import CROPS, CellDataset
+from pci_core.encoders import LAYERS
 from pci_core.features import extract
-from pci_core.model import LAYERS, build
+from pci_core.networks import build
 from pci_core.train import train
 
 MODES = ("resident", "streamed", "chunked")

@@ -27,9 +27,10 @@ from common import environment, made_up_cells, write_result
 from pci_core import device as devices
 from pci_core import recipe as recipes
 from pci_core.cells import CellDataset
+from pci_core.encoders import LAYERS
 from pci_core.errors import DeviceError
 from pci_core.features import extract
-from pci_core.model import LAYERS, build
+from pci_core.networks import build
 from pci_core.recipe import Recipe
 from pci_core.step import TrainingStep
 from pci_core.train import train

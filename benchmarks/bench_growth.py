@@ -27,7 +27,7 @@ from common import environment, made_up_cells, peak_mb, write_result
 from pci_core import recipe
 from pci_core.cells import CellDataset
 from pci_core.features import extract
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.train import train
 
 WIDTH, TIMES, LAYER = 0.25, 10, "conv4"

@@ -35,7 +35,7 @@ from pathlib import Path
 from pci_core import recipe
 from pci_core.cells import CellDataset
 from pci_core.features import extract
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.train import train
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background of a shell ignores Ctrl-C
 what, folder, out, epochs, width = sys.argv[1:6]

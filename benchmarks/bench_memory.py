@@ -27,7 +27,7 @@ from pathlib import Path
 from pci_core import recipe
 from pci_core.cells import CellDataset
 from pci_core.features import extract
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.train import train
 what, folder, out, epochs, chunk = sys.argv[1:]
 dataset = CellDataset(folder)

@@ -20,8 +20,8 @@ from common import write_result
 
 from pci_core.baselines import Measured
 from pci_core.cells import TABLE, CellDataset, CellWriter, Channel
+from pci_core.encoders import SourceCellEncoder
 from pci_core.features import write_features
-from pci_core.model import SourceCellEncoder
 from pci_core.pairs import PairSampler
 
 TABLE_CELLS, FEATURE_CELLS, PAIR_CELLS = 1_000_000, 100_000, 5_000_000

@@ -29,7 +29,7 @@ from common import environment, write_result
 from pci_core import device as devices
 from pci_core import recipe as recipes
 from pci_core.cells import CellDataset, CellWriter
-from pci_core.model import LAYERS
+from pci_core.encoders import LAYERS
 from pci_core.run import Run
 
 SETS = {"human": ("simulated-human", {"proteins": 24}), "yeast": ("simulated-yeast", {"proteins": 17})}
@@ -40,7 +40,7 @@ began = time.perf_counter()
 from pci_core import recipe
 from pci_core.cells import CellDataset
 from pci_core.features import extract
-from pci_core.model import build
+from pci_core.networks import build
 
 def memory(key):  # not getrusage: its peak takes over that of the process which started this one
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)

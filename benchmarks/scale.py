@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pci_core.model import SourceCellEncoder
+from pci_core.encoders import SourceCellEncoder
 from pci_core.storage import write_text
 
 RESULTS = Path(__file__).parent / "results"

@@ -172,7 +172,7 @@ def features(
     quiet: QuietOption = False,
 ) -> None:
     """Write feature sets as .h5ad and .parquet, making cells and model first where needed."""
-    from pci_core.model import LAYERS
+    from pci_core.encoders import LAYERS
     from pci_core.run import Run
 
     training = training_keys(seed, epochs, width, scratch, start, weights)

@@ -15,9 +15,9 @@ from pci_core.analysis.benchmark import CLASSIFIERS, KS, benchmark
 from pci_core.analysis.join import left_out_by_reading, read_table
 from pci_core.analysis.paper import PAPER_K, paper_figure
 from pci_core.analysis.result import Benchmark, save_table
+from pci_core.encoders import LAYERS
 from pci_core.errors import RecipeError, WeightsUnavailableError
 from pci_core.logs import MEASURED, write_log
-from pci_core.model import LAYERS
 from pci_core.names import parse_feature_name
 from pci_core.run import Run
 

@@ -60,7 +60,7 @@ class Delivery:
         self.dataset, self.sampler, self.device = dataset, sampler, device
         self._feeds: list[Feed] = []
         world = world or World()
-        more: dict[str, Any] = {"reserve": reserve, "share": 1 / max(1, len(sampler.parts))}
+        more: dict[str, Any] = {"sets": sampler.sets, "reserve": reserve, "share": 1 / max(1, len(sampler.parts))}
         if world.is_first and sampler.parts:
             self._feeds.append(Feed(dataset, device, mode, use=use, chunk=chunk, images=sampler.parts[0], **more))
             chunk = self._feeds[0].chunk

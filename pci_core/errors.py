@@ -34,6 +34,10 @@ class SamplingError(PCIError):
     """No valid source-target pair can be drawn."""
 
 
+class TrainingError(PCIError):
+    """A training gives nothing of use: its features collapsed or diverged."""
+
+
 class CheckpointError(PCIError):
     """Weights or a checkpoint that are damaged or belong to another architecture or channel set."""
 

@@ -10,8 +10,8 @@ from typing import Any
 from pci_core import pretrained
 from pci_core.analysis.classify import knn_table
 from pci_core.checkpoint import WEIGHTS
+from pci_core.encoders import LAYERS
 from pci_core.features import check_channels, extract, read_features
-from pci_core.model import LAYERS
 from pci_core.run import Run
 from pci_core.weights import SUFFIX
 

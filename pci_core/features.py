@@ -30,11 +30,11 @@ from pci_core import device as devices
 from pci_core import distributed, memory
 from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
+from pci_core.encoders import Encoder, check_layer
 from pci_core.errors import DatasetError, StaleError, unknown_name
 from pci_core.feed import Feed
 from pci_core.hdf5 import check_hdf5
 from pci_core.logs import read_log, split, write_log
-from pci_core.model import SourceCellEncoder, check_layer
 from pci_core.parts import Part, own_rows, put_together
 from pci_core.pooled import Pooler, arrays
 from pci_core.pretrained.fit import check_channels as check_channels
@@ -73,7 +73,7 @@ class Extracted:
 @memory.told_when_out("extraction", "batch_size")
 def extract(
     dataset: CellDataset,
-    encoder: SourceCellEncoder,
+    encoder: Encoder,
     outputs: dict[str, Path],
     spec: Preprocess,
     facts: dict[str, Any],
@@ -96,7 +96,7 @@ def extract(
     ----------
     dataset : CellDataset
         Cells to describe.
-    encoder : SourceCellEncoder
+    encoder : Encoder
         Trained or not.
     outputs : dict of str to Path
         The ``.h5ad`` to write for each layer name; the parquet takes the same stem.
@@ -180,7 +180,7 @@ def extract(
     return Extracted(len(dataset), time.perf_counter() - began, told, cost["seconds"], feed.waited)
 
 
-def _encoder_hash(encoder: SourceCellEncoder) -> str:
+def _encoder_hash(encoder: Encoder) -> str:
     return content_hash({name: hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest() for name, t in encoder.state_dict().items()})
 
 
@@ -239,7 +239,7 @@ def _writing(
         write_elem(store, "var", pd.DataFrame(index=names))
         # read now: what the work cost is known at its end; it goes beside the file, which is the same every time
         known, measured = split({k: v for part in facts for k, v in part.items() if v is not None})
-        settings = {k: known[k] for k in ("model", "layer", "pooling", "precision", "pretrained") if known.get(k)}
+        settings = {k: known[k] for k in ("model", "pretext", "encoder", "layer", "pooling", "precision", "pretrained") if known.get(k)}
         facts_of = {"recipe": str(known.get("recipe", "")), "weights": str(known.get("weights", "")), "data": dataset.sha256}
         made = record("features", path.stem, settings=settings, **facts_of).text()
         uns = {"pci": {**known, "version": pci_core.__version__, "provenance": made}}

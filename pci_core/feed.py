@@ -30,6 +30,7 @@ from pci_core.chunks import ChunkReader, Held, Rate, as_stored, load, new_buffer
 from pci_core.errors import DeviceError, unknown_name
 from pci_core.memory import gb
 from pci_core.pairs import Chunk, Pairs
+from pci_core.sets import Sets, joined
 from pci_core.waiting import Wait
 
 MODES = ("auto", "resident", "chunked", "streamed")
@@ -57,6 +58,8 @@ class Feed:
         Cells of a chunk at most; by default it follows from the free memory. Given, it is also the order in other modes.
     images : array of int, optional
         Only these images are asked for and held; all by default.
+    sets : Sets, optional
+        What `images` are numbers of where cells of other sets are paired.
     reserve : int
         Bytes on the device that the network will need and that are not for crops.
     share : float
@@ -90,6 +93,7 @@ class Feed:
         use: str = "rows",
         chunk: int | None = None,
         images: np.ndarray | None = None,
+        sets: Sets | None = None,
         reserve: int = 0,
         share: float = 1.0,
     ) -> None:
@@ -97,9 +101,10 @@ class Feed:
             if value not in known:
                 raise unknown_name(name, value, known)
         self.dataset, self.device, self.rate, self._wait = dataset, device, Rate(), Wait(device)
-        counts = np.diff(dataset.starts)
-        images = np.arange(len(counts)) if images is None else np.sort(np.asarray(images, np.int64))
-        self._spans = _joined(np.stack([dataset.starts[images], dataset.starts[images + 1]], 1))
+        sets = sets or Sets.of(dataset.starts)
+        counts = sets.counts
+        images = np.arange(len(counts)) if images is None else np.asarray(images, np.int64)
+        self._spans = sets.spans(images)
         self._cells, self._largest = int(counts[images].sum()), int(counts[images].max(initial=0))
         self._free = max(0, int((memory.available(device) - reserve) * share))
         self.chunk = chunk
@@ -197,7 +202,7 @@ class Feed:
             step = min(self.chunk or 1, len(rows))
             for begin in range(0, len(rows), step):
                 some = rows[begin : begin + step].numpy()
-                chunks.append(Chunk(begin, _joined(np.stack([some, some + 1], 1))))
+                chunks.append(Chunk(begin, joined(np.stack([some, some + 1], 1))))
         ends = even(len(rows), size)
         cuts = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
         with contextlib.closing(self._crops((rows,), cuts, chunks)) as crops:
@@ -310,14 +315,6 @@ class Feed:
             f"{self.rate.mb_per_second:.0f} MB/s from {self.dataset.folder}. Put the run on a faster disk (--runs DIR), "
             "or work where memory holds the crops."
         )
-
-
-def _joined(spans: np.ndarray) -> np.ndarray:
-    """Join ranges of rows that are neighbours; they are ascending."""
-    if not len(spans):
-        return spans
-    apart = np.flatnonzero(spans[1:, 0] != spans[:-1, 1])
-    return np.stack([spans[np.concatenate([[0], apart + 1]), 0], spans[np.concatenate([apart, [-1]]), 1]], 1)
 
 
 def _stop_all(readers: list[ChunkReader]) -> None:

@@ -18,8 +18,9 @@ from pci_core.data.authors import toy_size
 from pci_core.data.duloc import known_cells
 from pci_core.data.simulate import plan_fields, simulate
 from pci_core.data.table import read_field_table
+from pci_core.encoders import build_encoder
 from pci_core.imaging.build import field_cells
-from pci_core.model import SourceCellEncoder, build
+from pci_core.networks import build_for
 from pci_core.recipe import Recipe
 from pci_core.run import DATA_PLACE
 
@@ -76,7 +77,7 @@ def describe_run(
     pairs_rate, cells_rate = probe_speed(spec, where, dtype)
     wide = 4 if spec.source.kind in ("authors", "deeploc", "h5sc") else 1 if spec.fields.format == "composite" else 2
     crop = len(spec.channels) * spec.crop.resize**2 * wide
-    features = sum(SourceCellEncoder(len(spec.channels), spec.training.width).dims.values())
+    features = sum(build_encoder(spec.training.encoder, len(spec.channels), spec.training.width).dims.values())
     lines = [
         *_head(spec),
         *(sources.expected_files(spec) if spec.source.kind == "folder" else []),
@@ -115,7 +116,7 @@ def _head(spec: Recipe) -> list[str]:
 def probe_speed(spec: Recipe, where: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> tuple[float, float]:
     """Measure training (pairs/s) and extraction to conv5 (cells/s) on random crops for a moment."""
     n_protein = sum(c.role == "protein" for c in spec.channels)
-    model = build("pci", n_protein, len(spec.channels) - n_protein, spec.training.width, seed=0)
+    model = build_for("pci", n_protein, len(spec.channels) - n_protein, spec.training)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters())
     crops = torch.rand(2, spec.training.batch_size, len(spec.channels), spec.crop.resize, spec.crop.resize, device=where)

@@ -19,9 +19,10 @@ import h5py
 import numpy as np
 import torch
 
+from pci_core.encoders import POOL_AFTER, SOURCE_FILTERS, scaled
 from pci_core.errors import CheckpointError
 from pci_core.hdf5 import check_hdf5
-from pci_core.model import POOL_AFTER, SOURCE_FILTERS, UPSAMPLE_BEFORE, PairedCellInpainting, scaled
+from pci_core.model import UPSAMPLE_BEFORE, PairedCellInpainting
 from pci_core.reading import is_file, refusing
 from pci_core.storage import file_sha256
 from pci_core.unpacking import check_arrays

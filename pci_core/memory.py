@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pci_core.encoders import Encoder
 from pci_core.errors import DeviceError
-from pci_core.model import Model, SourceCellEncoder
+from pci_core.networks import Model
 
 TRAINING, EXTRACTION = 8.0, 3.0  # temporaries, times the widest layer; 5 to 8 and 2.4 to 2.9 were measured
 FACTOR = 1.6  # how far above the measured growth the estimate may lie; tested
@@ -143,7 +144,7 @@ def _count(network: nn.Module, call: Callable[[nn.Module, Tensor], object], chan
         del result
         floats = [t for t in kept.values() if t.is_floating_point()]
         sizes = [sum(t.numel() for t in floats), sum(t.untyped_storage().nbytes() for t in kept.values() if not t.is_floating_point())]
-        found.append((*sizes, max(t.numel() for t in floats if len(t) == n and t.ndim == 4 and t.shape[2] >= _SIDE // 4)))
+        found.append((*sizes, max(t.numel() for t in floats if t.ndim == 4 and len(t) % n == 0 and t.shape[2] >= _SIDE // 4)))
     pixels = _SIDE**2
     (a, b, _), (c, d, widest) = found
     return (c - a) / pixels, (d - b) / pixels, widest / 2 / pixels, 2 * a - c
@@ -178,7 +179,7 @@ def held_out_size(batch_size: int) -> int:
     return min(256, 2 * batch_size)
 
 
-def extraction_need(encoder: SourceCellEncoder, crop: tuple[int, ...], itemsize: int, device: torch.device, dtype: torch.dtype) -> Need:
+def extraction_need(encoder: Encoder, crop: tuple[int, ...], itemsize: int, device: torch.device, dtype: torch.dtype) -> Need:
     """Estimate what describing a batch of cells needs; the arguments are those of `training_need`."""
     widest = _count(encoder, lambda m, x: m.features(x), crop[0])[2]  # type: ignore[operator]
     each = crop[1] * crop[2] * widest * _temporary_size(device, dtype) * EXTRACTION + _inputs(1, crop, itemsize)

@@ -1,8 +1,7 @@
-"""The networks: PairedCellInpainting = SourceCellEncoder + TargetMarkerEncoder + Decoder; Autoencoder.
+"""The paper's networks: PairedCellInpainting = source cell encoder + TargetMarkerEncoder + Decoder; Autoencoder.
 
-Figure 1C and "Architecture" of Lu et al. 2019; where the text is silent, the authors' code: every
-block is convolution, ReLU, BatchNorm with Keras' constants, and features are the ReLU output before
-BatchNorm. Any number of channels; `width` scales the number of filters for small machines.
+Figure 1C and "Architecture" of Lu et al. 2019; where the text is silent, the authors' code. Any number of channels. Other pretext tasks
+on the same pairs are in `pci_core.pretext`, encoders in `pci_core.encoders`; networks are built by name in `pci_core.networks`.
 """
 
 from __future__ import annotations
@@ -13,141 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pci_core.errors import unknown_name
+from pci_core.encoders import TargetMarkerEncoder, build_encoder, initialise, scaled
 
-SOURCE_FILTERS = (96, 256, 384, 384, 256)
-TARGET_FILTERS = (16, 32, 32)
 DECODER_FILTERS = (256, 384, 384, 256, 96)
-POOL_AFTER = (0, 1)  # both encoders halve the side after their first and second block
 UPSAMPLE_BEFORE = (3, 4)  # the decoder doubles it before its fourth and fifth convolution
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 # Nearest upsampling x2 followed by a 3-tap kernel (a, b, c) is a stride-2 transposed convolution
 # with the 4 taps (c, b + c, a + b, a) = (c, b, a, 0) + (0, c, b, a): the same function for 4/9 of the multiplications.
-
-
-def scaled(filters: int, width: float) -> int:
-    """Return the number of filters at a width factor: a multiple of 4, at least 4, exact at width 1."""
-    return max(4, round(filters * width / 4) * 4)
-
-
-def check_layer(name: str) -> None:
-    """Raise `UnknownNameError`, with the nearest names, unless `name` is one of ``conv1`` … ``conv5``."""
-    if name not in LAYERS:
-        raise unknown_name("layer", name, LAYERS)
-
-
-class ConvBlock(nn.Module):
-    """3x3 convolution, ReLU, BatchNorm (eps 1e-3, momentum 0.99 in Keras' sense), side kept."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (N, inputs, H, W) to the ReLU output and its BatchNorm, both (N, outputs, H, W)."""
-        activation = F.relu(self.conv(x), inplace=True)  # nothing else needs what the convolution gave
-        return activation, self.norm(activation)
-
-
-class _Encoder(nn.Module):
-    def __init__(self, inputs: int, filters: tuple[int, ...], width: float) -> None:
-        super().__init__()
-        sizes = [inputs, *(scaled(f, width) for f in filters)]
-        self.blocks = nn.ModuleList(ConvBlock(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        self.outputs = sizes[-1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the last block's BatchNorm output, (N, outputs, H / 4, W / 4)."""
-        for i, block in enumerate(self.blocks):
-            x = block(x)[1]
-            if i in POOL_AFTER:
-                x = F.max_pool2d(x, 2)
-        return x
-
-
-class SourceCellEncoder(_Encoder):
-    """Encode all channels of one cell: the part that is kept after training.
-
-    Parameters
-    ----------
-    channels : int
-        Protein and structural channels together.
-    width : float
-        Factor on the numbers of filters 96, 256, 384, 384, 256.
-    """
-
-    def __init__(self, channels: int, width: float = 1.0) -> None:
-        super().__init__(channels, SOURCE_FILTERS, width)
-
-    @property
-    def dims(self) -> dict[str, int]:
-        """Number of features of each layer, by name."""
-        return {name: block.conv.out_channels for name, block in zip(LAYERS, self.blocks, strict=True)}  # type: ignore[union-attr, misc]
-
-    def norms_rise(self) -> tuple[bool, ...]:
-        """Tell for each block whether its BatchNorm scales no channel by a negative number (reading it makes a GPU wait)."""
-        return tuple(torch.stack([(block.norm.weight >= 0).all() for block in self.blocks]).tolist())  # type: ignore[union-attr, operator]
-
-    def features(
-        self, x: Tensor, layers: tuple[str, ...] = LAYERS, pooling: str = "max", rising: tuple[bool, ...] | None = None
-    ) -> dict[str, Tensor]:
-        """Pool the ReLU outputs of the named layers over space, all in one pass.
-
-        The network between the layers is that of training, but for the order of two operations: a BatchNorm of fixed
-        statistics that turns no channel round gives the same, bit for bit, before and after a max pooling, and after it
-        there is a quarter of the pixels.
-
-        Parameters
-        ----------
-        x : Tensor
-            (N, C, H, W), preprocessed to [0, 1].
-        layers : tuple of str
-            Of ``conv1`` … ``conv5``; the pass ends at the deepest one named.
-        pooling : str
-            ``"max"`` (the paper) or ``"mean"``.
-        rising : tuple of bool, optional
-            What `norms_rise` returns, for callers that describe many batches; by default it is asked for here.
-
-        Returns
-        -------
-        dict of str to Tensor
-            (N, filters) float32 each.
-        """
-        for name in layers:
-            check_layer(name)
-        if pooling not in ("max", "mean"):
-            raise unknown_name("pooling", pooling, ("max", "mean"))
-        deepest = max(LAYERS.index(name) for name in layers)
-        rising = (self.norms_rise() if rising is None else rising) if not self.training else (False,) * len(LAYERS)
-        out = {}
-        for i, block in enumerate(self.blocks[: deepest + 1]):
-            x = F.relu(block.conv(x), inplace=True)  # type: ignore[union-attr, operator]
-            if LAYERS[i] in layers:
-                out[LAYERS[i]] = (_highest(x) if pooling == "max" else x.float().mean((2, 3))).float()
-            if i == deepest:
-                break
-            if i in POOL_AFTER and rising[i]:
-                x = block.norm(F.max_pool2d(x, 2))  # type: ignore[union-attr, operator]
-            else:
-                x = block.norm(x)  # type: ignore[union-attr, operator]
-                x = F.max_pool2d(x, 2) if i in POOL_AFTER else x
-        return out
-
-
-def _highest(x: Tensor) -> Tensor:
-    """Return the greatest value of each map, (N, C)."""
-    if x.device.type == "cpu":  # there the reduction of maps in channels last is slow in bfloat16; on a GPU a window this large is
-        return F.max_pool2d(x, x.shape[2:]).flatten(1)
-    return x.amax((2, 3))
-
-
-class TargetMarkerEncoder(_Encoder):
-    """Encode the structural channels of the target cell (16, 32, 32 filters)."""
-
-    def __init__(self, structural: int, width: float = 1.0) -> None:
-        super().__init__(structural, TARGET_FILTERS, width)
 
 
 class Decoder(nn.Module):
@@ -201,12 +72,16 @@ def upsample_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv_transpose2d(x, folded, bias, stride=2, padding=1)
 
 
-def _initialise(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight)  # Glorot, Keras' default
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def weights_of(protein: Tensor) -> Tensor:
+    """Return how much each pixel counts, (N, C, H, W), mean 1: where the protein is brightest, eleven times what it is without it."""
+    weight = 0.1 + protein.clamp(0, 1)
+    return weight / weight.mean((2, 3), keepdim=True)
+
+
+def normalised(protein: Tensor) -> Tensor:
+    """Bring each channel of each crop, (N, C, H, W), to mean 0 and standard deviation 1; a constant one to 0."""
+    var, mean = torch.var_mean(protein, (2, 3), correction=0, keepdim=True)
+    return (protein - mean) * torch.rsqrt(var + 1e-4)  # 1e-4: a deviation of 0.01 is what noise alone has
 
 
 class PairedCellInpainting(nn.Module):
@@ -218,17 +93,24 @@ class PairedCellInpainting(nn.Module):
         Channels of either kind; the protein's come first in a crop.
     width : float
         1 is the paper's network.
+    encoder : str
+        See `pci_core.encoders.build_encoder`.
+    loss : str
+        ``"mse"`` (the paper), ``"weighted"`` or ``"normalised"``, see `error`.
     """
 
     kind = "pci"
+    pretext = "inpainting"
+    over_batch = False
 
-    def __init__(self, n_protein: int = 1, n_structural: int = 1, width: float = 1.0) -> None:
+    def __init__(self, n_protein: int = 1, n_structural: int = 1, width: float = 1.0, encoder: str = "paper", loss: str = "mse") -> None:
         super().__init__()
         self.architecture: dict[str, Any] = {"kind": self.kind, "n_protein": n_protein, "n_structural": n_structural, "width": width}
-        self.source = SourceCellEncoder(n_protein + n_structural, width)
+        self.architecture |= ({"encoder": encoder} if encoder != "paper" else {}) | ({"loss": loss} if loss != "mse" else {})
+        self.source = build_encoder(encoder, n_protein + n_structural, width)
         self.target = TargetMarkerEncoder(n_structural, width)
         self.decoder = Decoder(self.source.outputs + self.target.outputs, n_protein, width)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, source: Tensor, target_markers: Tensor) -> Tensor:
         """Predict the target's protein.
@@ -248,14 +130,20 @@ class PairedCellInpainting(nn.Module):
         out: Tensor = self.decoder(torch.cat([self.source(source), self.target(target_markers)], 1))
         return out
 
-    def loss(self, source: Tensor, target: Tensor) -> Tensor:
+    def loss(self, source: Tensor, target: Tensor, group: Tensor | None = None, views: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Mean squared error of the painted protein, per cell: (N,) (the paper's equation for L).
 
-        `source` and `target` are whole crops, (N, C, H, W) in [0, 1].
+        `source` and `target` are whole crops, (N, C, H, W) in [0, 1]; with `views`, the source is the first of them. `group`, the number
+        of each pair's image, is not used.
         """
         p = self.architecture["n_protein"]
-        painted = self(source, target[:, p:])
-        out: Tensor = (painted.float() - target[:, :p].float()).square().mean((1, 2, 3))
+        return self.error(self(source if views is None else views[0], target[:, p:]), target[:, :p])
+
+    def error(self, painted: Tensor, protein: Tensor) -> Tensor:
+        """Return the squared error of each cell, (N,), of (N, n_protein, H, W); weighted, or of the normalised protein, as asked."""
+        protein, how = protein.float(), self.architecture.get("loss", "mse")
+        square = (painted.float() - (normalised(protein) if how == "normalised" else protein)).square()
+        out: Tensor = (square * weights_of(protein) if how == "weighted" else square).mean((1, 2, 3))
         return out
 
 
@@ -263,45 +151,23 @@ class Autoencoder(nn.Module):
     """The paper's baseline: the same encoder and decoder, one cell in, all its channels out."""
 
     kind = "autoencoder"
+    pretext = ""
+    over_batch = False
 
-    def __init__(self, n_protein: int = 1, n_structural: int = 1, width: float = 1.0) -> None:
+    def __init__(self, n_protein: int = 1, n_structural: int = 1, width: float = 1.0, encoder: str = "paper") -> None:
         super().__init__()
         self.architecture: dict[str, Any] = {"kind": self.kind, "n_protein": n_protein, "n_structural": n_structural, "width": width}
-        self.source = SourceCellEncoder(n_protein + n_structural, width)
+        self.architecture |= {"encoder": encoder} if encoder != "paper" else {}
+        self.source = build_encoder(encoder, n_protein + n_structural, width)
         self.decoder = Decoder(self.source.outputs, n_protein + n_structural, width)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, source: Tensor) -> Tensor:
         """Rebuild (N, C, H, W) from itself."""
         out: Tensor = self.decoder(self.source(source))
         return out
 
-    def loss(self, source: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of the rebuilt source cell, per cell: (N,). The target is not used."""
+    def loss(self, source: Tensor, target: Tensor, group: Tensor | None = None, views: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Mean squared error of the rebuilt source cell, per cell: (N,). Nothing but `source` is used."""
         out: Tensor = (self(source).float() - source.float()).square().mean((1, 2, 3))
         return out
-
-
-Model = PairedCellInpainting | Autoencoder
-KINDS: dict[str, type[PairedCellInpainting] | type[Autoencoder]] = {"pci": PairedCellInpainting, "autoencoder": Autoencoder}
-
-
-def build(kind: str, n_protein: int, n_structural: int, width: float = 1.0, seed: int | None = None) -> Model:
-    """Build a network by name with reproducible initial weights.
-
-    Parameters
-    ----------
-    kind : str
-        ``"pci"`` or ``"autoencoder"``.
-    n_protein, n_structural, width
-        See `PairedCellInpainting`.
-    seed : int or None
-        Seed of the initial weights; None uses torch's global state.
-    """
-    if kind not in KINDS:
-        raise unknown_name("model", kind, KINDS)
-    if seed is None:
-        return KINDS[kind](n_protein, n_structural, width)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return KINDS[kind](n_protein, n_structural, width)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pci_core.encoders import LAYERS
 from pci_core.errors import unknown_name
-from pci_core.model import LAYERS
 
 BASELINES = ("classic", "cellprofiler", "designed", "supervised", "pixels", "provided")
 NETWORKS = ("untrained", "autoencoder")

@@ -10,7 +10,8 @@ import torch
 from pci_core import device as devices
 from pci_core.cells import CellDataset
 from pci_core.errors import CheckpointError
-from pci_core.model import Model, PairedCellInpainting
+from pci_core.model import PairedCellInpainting
+from pci_core.networks import Model
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess
 

@@ -1,6 +1,6 @@
 """PairSampler: a target for every source cell, from the same image, never itself ("Sampling Pairs").
 
-Images are ranges of rows (see `CellDataset.starts`), so drawing is a few tensor operations: the
+Images, or other sets of cells (see `pci_core.sets`), are ranges of positions, so drawing is a few tensor operations: the
 target is the source moved on by 1 … n - 1 places inside its image, each with the same probability.
 """
 
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pci_core.drawing import CANDIDATES, PAPER, Drawing, equal_shares, farthest, spread_sources
 from pci_core.errors import SamplingError
+from pci_core.sets import Sets
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Chunk:
     Attributes
     ----------
     begin : int
-        Position in the epoch of the first of these pairs.
+        Position in the epoch of the first of these pairs; the last one's is before the next chunk's first.
     spans : ndarray
         (k, 2) int64: ranges of rows of the dataset, ascending, neighbours joined.
     """
@@ -33,7 +35,7 @@ class Chunk:
 
     @property
     def cells(self) -> int:
-        """Number of cells, which is also the number of pairs."""
+        """Number of cells; also of pairs, where every cell is a source once."""
         return int((self.spans[:, 1] - self.spans[:, 0]).sum())
 
 
@@ -77,17 +79,22 @@ class PairSampler:
 
     Parameters
     ----------
-    starts : array of int
-        (images + 1,): image i is the rows ``starts[i]:starts[i + 1]``.
+    starts : array of int or Sets
+        (images + 1,): image i is the rows ``starts[i]:starts[i + 1]``. Or sets of cells that are paired, which then count as images.
     images : array of int, optional
         Which images to draw from; all by default.
     device : str or torch.device
-        Where to draw and to keep the index: 25 bytes a cell, 94 while an epoch is drawn.
+        Where to draw and to keep the index: 25 bytes a cell, 94 while an epoch is drawn; twice that for sets that are no images or
+        `drawing` other than the paper's, whose shapes are kept there, too.
+    drawing : Drawing
+        What is done otherwise than in the paper.
+    pairs : int, optional
+        Pairs of an epoch; by default as many as there are cells. Other numbers need ``weigh = "images"``.
 
     Attributes
     ----------
     cells : int
-        Number of source cells of an epoch.
+        Number of sources, and so of pairs, of an epoch.
     left_out : int
         Number of images left out because they hold a single cell, which has no partner.
 
@@ -97,22 +104,33 @@ class PairSampler:
         No image has two cells.
     """
 
-    def __init__(self, starts: np.ndarray, images: np.ndarray | None = None, device: str | torch.device = "cpu") -> None:
-        starts = np.asarray(starts, np.int64)
-        counts = np.diff(starts)
+    def __init__(
+        self,
+        starts: np.ndarray | Sets,
+        images: np.ndarray | None = None,
+        device: str | torch.device = "cpu",
+        drawing: Drawing = PAPER,
+        pairs: int | None = None,
+    ) -> None:
+        sets = Sets.of(starts)
+        starts, counts = sets.starts, sets.counts
         images = np.arange(len(counts)) if images is None else np.sort(np.asarray(images, np.int64))
-        usable = images[counts[images] >= 2]
+        usable = with_partners(sets, images)
         self.left_out = len(images) - len(usable)
-        if not len(usable):
-            raise SamplingError(f"none of the {len(images)} images has two cells, so there is no pair to draw. Check the column 'image'.")
         first = np.repeat(starts[usable], counts[usable])
         count = np.repeat(counts[usable], counts[usable])
         within = np.arange(len(first)) - np.repeat(np.cumsum(counts[usable]) - counts[usable], counts[usable])
         self.device = torch.device(device)
         self.first, self.count = torch.from_numpy(first).to(self.device), torch.from_numpy(count).to(self.device)
         self.within = torch.from_numpy(within).to(self.device)
-        self.cells = len(first)
-        self._begin, self._count = starts[usable], counts[usable]  # of images, for chunks
+        self.cells = len(first) if pairs is None else pairs
+        self._sets, self._usable, self._count, self._equal = sets, usable, counts[usable], drawing.weigh == "images"
+        if self.cells != len(first) and not self._equal:
+            raise SamplingError(
+                f"{pairs} pairs of {len(first)} cells: where every cell is a source once, there are as many pairs as cells."
+            )
+        self._rows = None if sets.rows is None else torch.from_numpy(sets.rows).to(self.device)
+        self._shapes = None if drawing.shapes is None else torch.from_numpy(drawing.shapes).to(self.device)
 
     def chunks(self, seed: int, epoch: int, chunk: int) -> tuple[Chunk, ...]:
         """Put the images into a random order and cut it into chunks of whole images.
@@ -127,7 +145,7 @@ class PairSampler:
         Returns
         -------
         tuple of Chunk
-            Each image once; images of a single cell are in none.
+            Each image in one; images of a single cell are in none.
 
         Raises
         ------
@@ -141,23 +159,23 @@ class PairSampler:
         if chunk < 1:
             raise SamplingError(f"a chunk holds at least one cell, found {chunk}. Leave it out to draw over all images at once.")
         order = np.random.default_rng([seed, epoch, 0xC4]).permutation(len(self._count))  # on the CPU: the same on every device
-        ends = np.cumsum(self._count[order])
+        ends, pairs = np.cumsum(self._count[order]), np.cumsum(self._shares(seed, epoch)[order])
         number = np.empty(len(order), np.int32)
         out: list[Chunk] = []
-        first, begin = 0, 0
+        first, cells, begin = 0, 0, 0
         while first < len(order):
-            last = max(first + 1, int(np.searchsorted(ends, begin + chunk, "right")))
+            last = max(first + 1, int(np.searchsorted(ends, cells + chunk, "right")))
             number[order[first:last]] = len(out)
-            images = np.sort(order[first:last])
-            low, high = self._begin[images], self._begin[images] + self._count[images]
-            apart = np.flatnonzero(low[1:] != high[:-1])
-            spans = np.stack([low[np.concatenate([[0], apart + 1])], high[np.concatenate([apart, [-1]])]], 1)
-            out.append(Chunk(begin, spans))
-            first, begin = last, int(ends[last - 1])
+            out.append(Chunk(begin, self._sets.spans(self._usable[order[first:last]])))
+            first, cells, begin = last, int(ends[last - 1]), int(pairs[last - 1])
         return out, number
 
+    def _shares(self, seed: int, epoch: int) -> np.ndarray:
+        """Return the number of sources that each image gives."""
+        return equal_shares(len(self._count), self.cells, seed, epoch) if self._equal else self._count
+
     def epoch(self, seed: int, epoch: int, chunk: int | None = None) -> Pairs:
-        """Draw one epoch: every cell once as a source, in random order, each with a fresh target.
+        """Draw one epoch: every cell once as a source (or each image equally often), in random order, each with a fresh target.
 
         The draw depends on `seed`, `epoch` and `chunk` alone, so that a cut run resumes inside an epoch.
 
@@ -181,6 +199,8 @@ class PairSampler:
         generator = torch.Generator(self.device)
         generator.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1))
         order = torch.randperm(self.cells, generator=generator, device=self.device)
+        if self._equal:
+            order = spread_sources(self._count, self._shares(seed, epoch), seed, epoch, self.device)[order]
         chunks: list[Chunk] = []
         if chunk is not None:
             chunks, number = self._cut(seed, epoch, chunk)
@@ -188,9 +208,32 @@ class PairSampler:
             order = order[torch.sort(of_cell[order], stable=True).indices]  # stable: within a chunk the order stays the random one
         first, count, within = self.first[order], self.count[order], self.within[order]
         # 62 random bits modulo n - 1: the bias is below n / 2^62
-        step = torch.randint(0, 2**62, (self.cells,), generator=generator, device=self.device) % (count - 1) + 1
+        tries = 1 if self._shapes is None else CANDIDATES
+        draws = torch.randint(0, 2**62, (self.cells * tries,), generator=generator, device=self.device).view(-1, tries)
         flips = torch.randint(0, 2, (self.cells, 4), generator=generator, device=self.device, dtype=torch.uint8).bool()
-        return Pairs(first + within, first + (within + step) % count, flips, tuple(chunks), first)
+        first, count, within = first[:, None], count[:, None], within[:, None]
+        source, targets = self._row(first + within)[:, 0], self._row(first + (within + draws % (count - 1) + 1) % count)
+        target = targets[:, 0] if self._shapes is None else farthest(self._shapes, source, targets)
+        return Pairs(source, target, flips, tuple(chunks), first[:, 0])
+
+    def _row(self, position: Tensor) -> Tensor:
+        return position if self._rows is None else self._rows[position]
+
+
+def with_partners(sets: Sets, images: np.ndarray) -> np.ndarray:
+    """Return those of some images, or other sets, that have two cells, in the same order.
+
+    Raises
+    ------
+    SamplingError
+        There are none.
+    """
+    usable = np.asarray(images[sets.counts[images] >= 2])
+    if not len(usable):
+        raise SamplingError(
+            f"none of the {len(images)} {sets.noun} has two cells, so there is no pair to draw. Check the column '{sets.column}'."
+        )
+    return usable
 
 
 def split_images(n: int, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

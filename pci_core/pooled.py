@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pci_core import device as devices
-from pci_core.model import SourceCellEncoder
+from pci_core.encoders import Encoder
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess
 
@@ -26,7 +26,7 @@ class Pooler:
 
     Parameters
     ----------
-    encoder : SourceCellEncoder
+    encoder : Encoder
         On `device`, in evaluation mode; its weights must not change afterwards.
     spec : Preprocess
         As in training.
@@ -43,7 +43,7 @@ class Pooler:
 
     def __init__(
         self,
-        encoder: SourceCellEncoder,
+        encoder: Encoder,
         spec: Preprocess,
         n_protein: int,
         layers: tuple[str, ...],

@@ -28,6 +28,7 @@ FORMATS = ("composite", "stack", "separate", "named")
 PRETEXTS = ("inpainting", "contrast", "redundancy", "inpainting+contrast")
 ENCODERS = ("paper", "residual", "attention")
 LOSSES = ("mse", "weighted", "normalised")
+AUGMENT = ("", "none", "standard", "strong")
 TARGETS = ("random", "far")
 WEIGHS = ("cells", "images")
 SEGMENTERS = ("nuclei", "nuclei-split", "yeast", "yeast-brightfield", "yeast-ring", "labels", "cellpose")
@@ -175,11 +176,13 @@ class Training:
     Beyond the paper, whose choices are the defaults: ``pretext``: what the network learns from a pair, see `pci_core.pretext`.
     ``encoder``: ``paper``, ``residual`` (of the same cost, with skip connections) or ``attention`` (that, with channel attention),
     see `pci_core.encoders`. ``loss`` of inpainting: ``mse``, ``weighted`` (a pixel counts by how bright the protein is) or
-    ``normalised`` (each protein channel to mean 0 and deviation 1). ``pair_by``: column of the cell table whose cells are paired;
-    ``protein`` pairs across cell lines and antibodies. ``targets``: ``random``, or ``far``, which of several random ones takes the
-    cell that differs most in shape. ``weigh``: an epoch takes every cell (``cells``) or each image (``images``) equally often as a
-    source. ``leave_out``: a column of the cell table; images with any value in it other than an empty one, 0 or false are not
-    trained on. ``leave_out_varying``: share of the images, those whose cells differ most to an earlier network, that are not.
+    ``normalised`` (each protein channel to mean 0 and deviation 1). ``augment``: random changes of what the encoder sees, ``none``,
+    ``standard`` or ``strong``, see `pci_core.augment`; empty = none for inpainting, standard for the others. ``pair_by``: column of
+    the cell table whose cells are paired; ``protein`` pairs across cell lines and antibodies. ``targets``: ``random``, or ``far``,
+    which of several random ones takes the cell that differs most in shape. ``weigh``: an epoch takes every cell (``cells``) or each
+    image (``images``) equally often as a source. ``leave_out``: a column of the cell table; images with any value in it other than an
+    empty one, 0 or false are not trained on. ``leave_out_varying``: share of the images, those whose cells differ most to an earlier
+    network, that are not.
     """
 
     epochs: int = 30
@@ -194,6 +197,7 @@ class Training:
     pretext: str = later("inpainting")
     encoder: str = later("paper")
     loss: str = later("mse")
+    augment: str = later("")
     pair_by: str = later("image")
     targets: str = later("random")
     weigh: str = later("cells")
@@ -447,7 +451,7 @@ def _check(recipe: Recipe, where: str) -> Recipe:
     need(training.epochs >= 1 and training.batch_size >= 1, "training needs epochs >= 1 and batch_size >= 1.")
     need(training.learning_rate > 0 and 0 <= training.beta1 < 1, "training needs learning_rate > 0 and 0 <= beta1 < 1.")
     need(0.03 <= training.width <= 4, f"training width must lie in [0.03, 4], found {training.width}.")
-    for key, known in (("encoder", ENCODERS), ("loss", LOSSES), ("targets", TARGETS), ("weigh", WEIGHS)):
+    for key, known in (("encoder", ENCODERS), ("loss", LOSSES), ("augment", AUGMENT), ("targets", TARGETS), ("weigh", WEIGHS)):
         one_of(getattr(training, key), known, f"training {key}")
     need(training.loss == "mse" or training.paints, f"training loss = '{training.loss}' is one of inpainting, not of '{training.pretext}'.")
     need(training.pair_by != "", "training pair_by names a column of the cell table, e.g. 'image' or 'protein'.")

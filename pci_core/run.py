@@ -28,20 +28,21 @@ from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision, compile_mode
+from pci_core.encoders import LAYERS
 from pci_core.errors import CheckpointError, DatasetError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
 from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
 from pci_core.logs import log_path
-from pci_core.model import KINDS, LAYERS, Model, build
 from pci_core.names import FeatureName, parse_feature_name
+from pci_core.networks import KINDS, Model, build_for
 from pci_core.painting import Painted, paint
 from pci_core.parallel import on_cluster
 from pci_core.pretrained import choice
 from pci_core.pretrained.fit import scale_note
 from pci_core.provenance import Record, context
 from pci_core.reading import read_csv, refusing
-from pci_core.recipe import Recipe
+from pci_core.recipe import Recipe, plain
 from pci_core.steps import Steps
 from pci_core.storage import as_file_name, as_storage_error, atomic_path, content_hash, file_sha256, temporary_path
 from pci_core.train import load_model, train
@@ -393,18 +394,22 @@ class Run:
         inputs |= {"converted": given.converted} if given and given.converted else {}
         inputs |= {"precision": self.precision} if self.precision != "auto" else {}
         inputs |= {"compile": self.compile} if self.compile in ("on", "graphs") else {}
+        built = loaded[1]["architecture"] if loaded else plain(spec)  # at their default, these keys are in neither
+        inputs |= {k: built[k] for k in ("pretext", "encoder") if k in built and kind != "autoencoder"}
+        facts |= {"pretext": built.get("pretext", "inpainting"), "encoder": built.get("encoder", "paper")} if kind == "pci" else {}
         steps = {f"features/{p.stem}": (layer, p) for layer, p in paths.items()}
 
         def make(todo: list[str]) -> None:
             network = loaded or (pretrained.load_fitting(path, kind, self.recipe) if path else None)
-            encoder = network[0] if network else build("pci", dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed).source
+            encoder = network[0] if network else build_for("pci", dataset.n_protein, dataset.n_structural, spec).source
             note = scale_note(loaded[1], given.name, dataset.um_per_px, dataset.crops.shape[-1]) if loaded and given else ""
             if note and not self.quiet:
                 print(f"Note: {note}")
             with self.recording([dataset.folder, *([path] if path else [])], None if path else spec.seed):
                 extract(dataset, encoder, dict(steps[name] for name in todo), self.recipe.preprocess,
                         facts | {"weights_note": note or None}, pooling=pooling, device=self.device, precision=self.precision,
-                        data=self.crops, compile=self.compile, quiet=self.quiet, prefix=kind)  # fmt: skip
+                        data=self.crops, compile=self.compile, quiet=self.quiet,
+                        prefix=kind if facts.get("pretext", "inpainting") == "inpainting" else facts["pretext"])  # fmt: skip
 
         self.steps.make_all({name: [p] for name, (_, p) in steps.items()}, inputs, make, kind, together=True)
 

@@ -13,17 +13,19 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from pci_core.drawing import PAPER, Drawing, shard_shares
 from pci_core.errors import SamplingError
 from pci_core.pairs import Chunk, Pairs, PairSampler
+from pci_core.sets import Sets
 
 
-def divide_images(starts: np.ndarray, images: np.ndarray, shards: int, seed: int) -> list[np.ndarray]:
+def divide_images(starts: np.ndarray | Sets, images: np.ndarray, shards: int, seed: int) -> list[np.ndarray]:
     """Divide images into shards with about as many cells each: the largest image first, each to the shard with the fewest cells.
 
     Parameters
     ----------
-    starts : ndarray of int
-        (images + 1,), see `CellDataset.starts`.
+    starts : ndarray of int or Sets
+        (images + 1,), see `CellDataset.starts`; or sets of cells that are paired, which then count as images.
     images : ndarray of int
         Those to divide; the ones with a single cell, which have no pair, are left out where there is more than one shard.
     shards : int
@@ -42,12 +44,13 @@ def divide_images(starts: np.ndarray, images: np.ndarray, shards: int, seed: int
     """
     if shards == 1:
         return [images]  # as in every training before there were shards
-    counts = np.diff(starts)
+    sets = Sets.of(starts)
+    counts = sets.counts
     usable = images[counts[images] >= 2]
     if len(usable) < shards:
         raise SamplingError(
-            f"{shards} shards need as many images with two cells to train on, here are {len(usable)}: "
-            f"an image is never divided. Start at most {max(1, len(usable))} processes."
+            f"{shards} shards need as many {sets.noun} with two cells to train on, here are {len(usable)}: "
+            f"none of them is ever divided. Start at most {max(1, len(usable))} processes."
         )
     shuffled = np.random.default_rng([seed, 0x54A2D]).permutation(usable)
     parts: list[list[int]] = [[] for _ in range(shards)]
@@ -67,8 +70,8 @@ class ShardedSampler:
 
     Parameters
     ----------
-    starts : ndarray of int
-        (images + 1,), see `CellDataset.starts`.
+    starts : ndarray of int or Sets
+        (images + 1,), see `CellDataset.starts`; or sets of cells that are paired, which then count as images.
     images : ndarray of int
         To train on.
     batch_size : int
@@ -81,11 +84,15 @@ class ShardedSampler:
         The shards whose pairs are handed out here; all by default. May be none.
     device : str or torch.device
         Where to draw.
+    drawing : Drawing
+        What is done otherwise than in the paper, see `pci_core.drawing`.
 
     Attributes
     ----------
+    sets : Sets
+        What `images` are numbers of.
     cells : int
-        Source cells of an epoch, over all shards.
+        Sources of an epoch, over all shards.
     steps : int
         Batches of an epoch.
     left_out : int
@@ -103,22 +110,28 @@ class ShardedSampler:
 
     def __init__(
         self,
-        starts: np.ndarray,
+        starts: np.ndarray | Sets,
         images: np.ndarray,
         batch_size: int,
         seed: int,
         shards: int = 1,
         own: range | None = None,
         device: str | torch.device = "cpu",
+        drawing: Drawing = PAPER,
     ) -> None:
-        counts = np.diff(starts)
+        self.sets = Sets.of(starts)
+        counts = self.sets.counts
         self.shards, self.batch_size, self.seed = shards, batch_size, seed
         self.own = range(shards) if own is None else own
-        parts = divide_images(np.asarray(starts, np.int64), images, shards, seed)
+        parts = divide_images(self.sets, images, shards, seed)
         self.left_out = int((counts[images] < 2).sum())
         self.parts = [parts[v] for v in self.own]
-        self._samplers = [PairSampler(starts, part, device) for part in self.parts]
-        sizes = np.array([counts[part][counts[part] >= 2].sum() for part in parts])
+        usable = [counts[part][counts[part] >= 2] for part in parts]
+        sizes = np.array([part.sum() for part in usable])
+        if drawing.weigh == "images":  # a shard of many small images then gives more pairs than it has cells
+            sizes = shard_shares(np.array([len(part) for part in usable]), int(sizes.sum()))
+        own_sizes = [int(sizes[v]) for v in self.own]
+        self._samplers = [PairSampler(self.sets, part, device, drawing, pairs) for part, pairs in zip(self.parts, own_sizes, strict=True)]
         self.cells = int(sizes.sum())
         self.steps = -(-self.cells // batch_size)
         bounds = _bounds(sizes, batch_size)

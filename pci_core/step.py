@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pci_core import device as devices
-from pci_core.model import Model
+from pci_core.augment import Draws, Strength, change, draw
+from pci_core.networks import Model
 from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Preprocess
 from pci_core.synchronised import loss_of_all
@@ -58,6 +60,8 @@ class TrainingStep:
         What products are computed in.
     processes : int
         How many train together, each calling this with its part of the batch, see `pci_core.synchronised`.
+    strength : Strength, optional
+        Of the random changes of what the encoder sees, see `pci_core.augment`.
     """
 
     def __init__(
@@ -68,12 +72,15 @@ class TrainingStep:
         device: torch.device,
         dtype: torch.dtype,
         processes: int = 1,
+        strength: Strength | None = None,
     ) -> None:
         self.model, self.optimizer, self.spec, self.device, self.dtype = model, optimizer, spec, device, dtype
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.processes = processes
-        self._loss: Callable[[Tensor, Tensor], Tensor] = loss_of_all(model, device) if processes > 1 else model.loss
+        self._loss: Callable[..., Tensor] = loss_of_all(model, device) if processes > 1 else model.loss
         self._compiled, self._size = self.losses, 0
+        self.strength = strength
+        self._generator = torch.Generator(device if device.type != "mps" else "cpu")
 
     def compile(self, mode: str, raw: Tensor) -> str:
         """Compile forward and backward for batches of one size; other sizes go on as they are.
@@ -93,10 +100,11 @@ class TrainingStep:
         if self.processes > 1:
             return f"{devices.NOT_COMPILED}: that was never tried with several processes"
         flips = torch.zeros(len(raw) // 2, 4, dtype=torch.bool, device=self.device)
+        group = torch.arange(len(flips), device=self.device)
         kept = {name: value.clone() for name, value in self.model.named_buffers()}
         self._compiled, self._size = torch.compile(self.losses, mode=mode, dynamic=False), len(flips)
         self.model.train()
-        told = devices.warm_up(lambda: self._trained(raw, flips).mean().backward())
+        told = devices.warm_up(lambda: self._trained(raw, flips, group).mean().backward())
         if told.startswith(devices.NOT_COMPILED):
             self._compiled, self._size = self.losses, 0
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,27 +113,63 @@ class TrainingStep:
                 value.copy_(kept[name])
         return told
 
-    def losses(self, raw: Tensor, flips: Tensor) -> Tensor:
-        """Return the loss of each pair, (N,) float32, see `prepare` for the arguments."""
-        return self._losses(raw, flips, self.model.loss)
+    def losses(self, raw: Tensor, flips: Tensor, group: Tensor | None = None, draws: Draws | None = None) -> Tensor:
+        """Return the loss of each pair, (N,) float32.
 
-    def _losses(self, raw: Tensor, flips: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        Parameters
+        ----------
+        raw, flips
+            See `prepare`.
+        group : Tensor, optional
+            (N,) number of each pair's image.
+        draws : dict of str to Tensor, optional
+            Random changes of what the encoder sees, of `pci_core.augment.draw`.
+        """
+        return self._losses(raw, flips, self.model.loss, group, draws)
+
+    def _losses(
+        self, raw: Tensor, flips: Tensor, loss: Callable[..., Tensor], group: Tensor | None = None, draws: Draws | None = None
+    ) -> Tensor:
         source, target = prepare(raw, flips, self.spec, self.model.architecture["n_protein"])
+        views = None
+        if draws is not None:
+            first, second = change(torch.cat([source, target]), draws).chunk(2)
+            views = (first, second)
         with devices.autocast(self.device, self.dtype):
-            return loss(source, target)
+            return loss(source, target, group, views)
 
-    def _trained(self, raw: Tensor, flips: Tensor) -> Tensor:
+    def _trained(self, raw: Tensor, flips: Tensor, group: Tensor | None) -> Tensor:
+        draws = None
+        if self.strength is not None and len(raw):
+            drawn = draw(tuple(raw.shape), self.strength, self._generator)  # outside of what is compiled, which knows no generators
+            draws = {name: value.to(self.device) for name, value in drawn.items()}
         if not self._size or len(flips) != self._size:  # 0: nothing is compiled, and a part of a batch may be empty
-            return self._losses(raw, flips, self._loss)
+            return self._losses(raw, flips, self._loss, group, draws)
         torch.compiler.cudagraph_mark_step_begin()
-        return self._compiled(raw, flips)
+        return self._compiled(raw, flips, group, draws)
 
-    def __call__(self, raw: Tensor, flips: Tensor, pairs: int | None = None) -> Tensor:
+    def __call__(
+        self, raw: Tensor, flips: Tensor, pairs: int | None = None, group: Tensor | None = None, seed: tuple[int, ...] = (0,)
+    ) -> Tensor:
         """Train on one batch, or on this process' part of one of `pairs` pairs (it may be empty).
 
-        Returns the sum of the losses of the pairs given here, on the device (reading it makes a GPU wait).
+        Parameters
+        ----------
+        raw, flips, group
+            See `losses`.
+        pairs : int, optional
+            Of the whole batch.
+        seed : tuple of int
+            What the random changes depend on: of the training, epoch and step, so that a cut training goes on with the same.
+
+        Returns
+        -------
+        Tensor
+            The sum of the losses of the pairs given here, on the device (reading it makes a GPU wait).
         """
-        each = self._trained(raw, flips)
+        if self.strength is not None:
+            self._generator.manual_seed(int(np.random.SeedSequence([*seed, 0xA6]).generate_state(1, np.uint64)[0] >> 1))
+        each = self._trained(raw, flips, group)
         # the mean over the whole batch; gradients are averaged over processes, so each gives `processes` times its part
         mean = each.mean() if self.processes == 1 or pairs is None else each.sum() * (self.processes / pairs)
         self.optimizer.zero_grad(set_to_none=True)

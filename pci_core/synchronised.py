@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pci_core.model import Model, build
+from pci_core.networks import Model, build
 
 
 class _AllReduce(torch.autograd.Function):
@@ -71,8 +71,8 @@ class _LossOf(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.model.loss(source, target)
+    def forward(self, source: Tensor, target: Tensor, group: Tensor | None, views: tuple[Tensor, Tensor] | None) -> Tensor:
+        return self.model.loss(source, target, group, views)
 
 
 def synchronise(model: Model, device: torch.device) -> None:

@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 import pci_core
 from pci_core import device as devices
 from pci_core import distributed, memory
+from pci_core.augment import strength_of
 from pci_core.cells import CellDataset
 from pci_core.checkpoint import (
     CHECKPOINT,
@@ -42,13 +43,15 @@ from pci_core.checkpoint import (
     write_cost,
     write_losses,
 )
+from pci_core.collapse import EVERY, Watch
 from pci_core.delivery import Delivery
 from pci_core.distributed import World
 from pci_core.errors import CheckpointError, DistributedError
 from pci_core.feed import Feed
 from pci_core.logs import read_log
-from pci_core.model import Model, build
-from pci_core.pairs import Pairs, PairSampler, split_images
+from pci_core.networks import Model, build, build_for
+from pci_core.pairing import Pairing
+from pci_core.pairs import Pairs
 from pci_core.provenance import record
 from pci_core.reading import refusing
 from pci_core.recipe import Recipe
@@ -58,7 +61,6 @@ from pci_core.stopping import Stopping
 from pci_core.synchronised import plain, synchronise
 from pci_core.weights import load_safetensors, save_safetensors
 
-HELD_OUT_PAIRS = 2048  # enough for a standard error near 2 % of the loss; costs seconds an epoch
 TALK = 20  # steps between two looks at the loss; several processes add up theirs and decide on a checkpoint then
 
 
@@ -90,6 +92,7 @@ def train(
     checkpoint_seconds: float = 60.0,
     start: dict[str, torch.Tensor] | None = None,
     shards: int | None = None,
+    leave_out: np.ndarray | None = None,
 ) -> Trained:
     """Train a network on a dataset, or go on where an earlier call was cut.
 
@@ -119,6 +122,9 @@ def train(
     shards : int, optional
         Parts that the images are divided into, see `pci_core.shards`; the order of the pairs depends on it. By default
         that of the checkpoint, or the number of processes.
+    leave_out : array of int, optional
+        Numbers of images that are neither trained on nor held out: those that ``leave_out_varying`` of the recipe means, which
+        `Run` finds (see `pci_core.varying`).
 
     Returns
     -------
@@ -129,7 +135,8 @@ def train(
     CheckpointError
         The checkpoint in `out` is damaged or belongs to another training, or `start` does not fit the network.
     SamplingError
-        No image has two cells, or fewer have than there are shards.
+        No image has two cells, or fewer have than there are shards; or the cells do not allow what the recipe asks of their
+        pairs, see `pci_core.pairing`.
     DeviceError
         A batch does not fit into memory; said before anything is written but the folder.
     DistributedError
@@ -141,13 +148,14 @@ def train(
     world = distributed.world()
     quiet = quiet or not world.is_first
     spec = recipe.training
+    pairing = Pairing(dataset, spec, leave_out, kind)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     where = devices.choose_device(device)
     dtype = devices.choose_precision(where, precision)
     devices.tune(where)
     mode = devices.compile_mode(where, compile)
-    model = build(kind, dataset.n_protein, dataset.n_structural, spec.width, seed=spec.seed)
+    model = build_for(kind, dataset.n_protein, dataset.n_structural, spec)
     if start is not None:
         _start_from(model, start)
     model.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -158,6 +166,7 @@ def train(
         "preprocess": asdict(recipe.preprocess),
         "dataset": dataset.sha256,
         "precision": str(dtype).removeprefix("torch."),
+        **pairing.identity,
     }
     if start is not None:
         config["start"] = state_hash(start)
@@ -165,9 +174,10 @@ def train(
         world.agree({**config, "epochs": spec.epochs, "device": where.type, "shards": shards})
         synchronise(model, where)
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
-    train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size)
-    train_images, held_images = split_images(len(dataset.starts) - 1, spec.holdout, spec.seed)
-    held = _held_out_pairs(dataset.starts, held_images, spec.seed)
+    strength = strength_of(spec.augment, model.pretext) if kind == "pci" else None
+    train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size, strength)
+    _check_usable(model, world)
+    watch = Watch(dataset, pairing.train, recipe.preprocess, where, model.pretext or kind, pairing.sets)
 
     # --- resume
     epoch, step, seconds = 0, 0, 0.0
@@ -197,15 +207,14 @@ def train(
     where_drawn = "cpu" if where.type == "mps" else where
 
     def sampler_of(shards: int) -> ShardedSampler:
-        own = range(world.rank, shards, world.size)
-        return ShardedSampler(dataset.starts, train_images, spec.batch_size, spec.seed, shards, own, where_drawn)
+        return pairing.sampler(shards, range(world.rank, shards, world.size), where_drawn)
 
     sampler = sampler_of(_choose_shards(kept, step, shards, world.size))
     next_sampler = sampler if sampler.shards >= world.size else sampler_of(world.size)
     share = min(-(-spec.batch_size // min(world.size, sampler.shards)), sampler.cells)
     reserve = memory.check_batch(need, share, where, "training", "pairs", "[training] batch_size")
     feed = Delivery(dataset, sampler, where, data, use=use, chunk=chunk, reserve=reserve, world=world)
-    held_feed = Feed(dataset, where, images=held_images)  # auto: beside those trained on, or row by row
+    held_feed = Feed(dataset, where, images=pairing.held, sets=pairing.sets)  # auto: beside those trained on, or row by row
 
     def save(total: torch.Tensor) -> None:
         if not world.is_first:
@@ -221,7 +230,8 @@ def train(
         write_cost(out, losses, seconds + time.perf_counter() - begun)
 
     if not quiet:
-        print(f"Training {kind} (width {spec.width:g}) on {devices.describe(where, dtype)}; crops {feed.told}")
+        told = "" if kind != "pci" or model.pretext == "inpainting" else f", pretext {model.pretext}"
+        print(f"Training {kind} (width {spec.width:g}{told}) on {devices.describe(where, dtype)}; crops {feed.told}")
         if sampler.shards > 1 or world.size > 1:
             print(f"  {world.size} processes, {sampler.shards} shards of whole images; BatchNorm over the whole batch of all processes")
         if next_sampler is not sampler:
@@ -229,10 +239,7 @@ def train(
                 f"  this epoch was begun in {sampler.shards} shards: {world.size - sampler.shards} of {world.size} processes have nothing "
                 f"to do until it ends; then there are {world.size} shards"
             )
-        print(
-            f"  {sampler.cells} source cells of {len(train_images) - sampler.left_out} images, "
-            f"{len(held_images)} images held out, {sampler.left_out} with one cell left out"
-        )
+        print(*(f"  {line}" for line in pairing.told(sampler)), sep="\n")
     if mode and sampler.cells >= spec.batch_size and epoch < spec.epochs:
         shape = (2 * spec.batch_size, *dataset.crops.shape[1:])
         compiled = train_step.compile(mode, devices.blank(shape, dataset.crops.dtype.name, where))
@@ -262,12 +269,14 @@ def train(
         while epoch < spec.epochs:
             model.train()
             for batch, raw, pairs in feed.batches(epoch, step, last=epoch + 1 == spec.epochs):
-                total += train_step(raw, batch.flips, pairs)
+                total += train_step(raw, batch.flips, pairs, batch.group, (spec.seed, epoch, step))
                 seen += pairs
                 step += 1
                 done += pairs
                 bar.update(pairs)
                 talk = step % TALK == 0
+                if step % EVERY == 0:
+                    watch.look(model, f"epoch {epoch + 1}, after {seen:,} pairs")
                 if stopping.asked and step < sampler.steps:
                     stop()
                 if world.size > 1 and not talk:
@@ -284,13 +293,14 @@ def train(
                     save(whole)
                     saved = time.perf_counter()
             epoch, step = epoch + 1, 0
+            watch.look(model, f"end of epoch {epoch}")
             if sampler is not next_sampler:
                 sampler = next_sampler
                 feed = feed.of(sampler)
             row = {
                 "epoch": epoch,
                 "train_loss": _over_all(world, total)[0].item() / seen,
-                "held_out_loss": _held_out_loss(train_step, held_feed, held, world, memory.held_out_size(spec.batch_size)),
+                "held_out_loss": _held_out_loss(train_step, held_feed, pairing.held_pairs, world, memory.held_out_size(spec.batch_size)),
             }
             row |= {
                 "pairs_per_second": done / (time.perf_counter() - begun),
@@ -327,6 +337,7 @@ def train(
         "losses": without_speeds(losses[-1:])[0] if losses else {},
         "processes": world.size,
         "shards": sampler.shards,
+        **pairing.facts,
         "batch_norm": "over the whole batch of all processes",
         "versions": {"pci_core": pci_core.__version__, "torch": torch.__version__},
         "provenance": record("weights", kind, recipe=recipe.name, data=dataset.sha256, seed=spec.seed).plain(),
@@ -375,6 +386,15 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     return model.eval(), card
 
 
+def _check_usable(model: Model, world: World) -> None:
+    """Refuse a pretext that these processes do not allow; which cells allow it, `Pairing` has looked at."""
+    if model.over_batch and world.size > 1:
+        raise DistributedError(
+            f"pretext '{model.pretext}' compares all pairs of a batch, which several processes would have in parts: it is trained by one "
+            f"process, here are {world.size}. Start one, or take pretext = 'inpainting'."
+        )
+
+
 def _start_from(model: Model, start: dict[str, torch.Tensor]) -> None:
     try:
         model.source.load_state_dict(start)
@@ -382,15 +402,6 @@ def _start_from(model: Model, start: dict[str, torch.Tensor]) -> None:
         raise CheckpointError(
             f"the encoder to start from does not fit this network ({str(error)[:160]}). It needs the same width and number of channels."
         ) from error
-
-
-def _held_out_pairs(starts: np.ndarray, images: np.ndarray, seed: int) -> Pairs | None:
-    """Draw the same pairs of the held-out images every time; None if there are none with two cells."""
-    if not (np.diff(starts)[images] >= 2).any():
-        return None
-    pairs = PairSampler(starts, images).epoch(seed, 0)
-    some = pairs.part(slice(HELD_OUT_PAIRS))
-    return replace(some, flips=torch.zeros_like(some.flips))
 
 
 @torch.no_grad()
@@ -403,7 +414,7 @@ def _held_out_loss(step: TrainingStep, feed: Feed, pairs: Pairs | None, world: W
     batches = list(itertools.islice(pairs.batches(size), world.rank, None, world.size))
     rows = (torch.cat([b.source, b.target]) for b in batches)
     for batch, raw in zip(batches, feed.batches(rows), strict=True):
-        total += step.losses(raw, batch.flips).sum().item()
+        total += step.losses(raw, batch.flips, batch.group).sum().item()
     step.model.train()
     return _over_all(world, torch.tensor(total, dtype=torch.float64))[0].item() / len(pairs)
 

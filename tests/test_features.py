@@ -13,9 +13,10 @@ import torch
 
 from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
+from pci_core.encoders import LAYERS
 from pci_core.errors import CheckpointError, DatasetError, StaleError, UnknownNameError
 from pci_core.features import aggregate, check_channels, extract, read_features, write_features
-from pci_core.model import LAYERS, build
+from pci_core.networks import build
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess
 

@@ -16,7 +16,8 @@ import torch
 
 from pci_core.errors import CheckpointError
 from pci_core.keras_h5 import read_keras_h5
-from pci_core.model import PairedCellInpainting, build
+from pci_core.model import PairedCellInpainting
+from pci_core.networks import build
 from pci_core.weights import import_keras
 
 REFERENCE = os.environ.get("PCI_TEST_REFERENCE")

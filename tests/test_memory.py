@@ -18,7 +18,7 @@ from pci_core.cells import CellDataset
 from pci_core.errors import DeviceError
 from pci_core.features import extract
 from pci_core.memory import FACTOR, Need, available, extraction_need, is_out_of_memory, training_need
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.train import train
 
 CPU = torch.device("cpu")

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from scipy.signal import correlate
 
+from pci_core.encoders import LAYERS, ConvBlock, scaled
 from pci_core.errors import UnknownNameError
-from pci_core.model import LAYERS, Autoencoder, ConvBlock, PairedCellInpainting, build, scaled, upsample_conv
+from pci_core.model import Autoencoder, PairedCellInpainting, upsample_conv
+from pci_core.networks import build
 
 
 def numpy_conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

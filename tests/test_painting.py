@@ -10,7 +10,7 @@ import torch
 
 from pci_core.cells import CellDataset
 from pci_core.errors import CheckpointError
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.painting import paint, pairs_to_show
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess

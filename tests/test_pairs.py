@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pci_core.drawing import Drawing
 from pci_core.errors import SamplingError
 from pci_core.pairs import PairSampler, split_images
 
@@ -70,6 +71,44 @@ def test_the_order_in_a_chunk_is_random_and_chunks_change_places() -> None:
 def test_a_chunk_of_no_cell_is_refused() -> None:
     with pytest.raises(SamplingError, match="at least one cell, found 0"):
         PairSampler(np.array([0, 3])).epoch(0, 0, 0)
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=10), st.integers(0, 50), st.sampled_from([None, 1, 8]))
+def test_each_image_as_often_and_targets_far(counts: list[int], seed: int, chunk: int | None) -> None:
+    if max(counts) < 2:
+        return
+    starts, cells = np.concatenate([[0], np.cumsum(counts)]), sum(counts)
+    shapes = np.random.default_rng(seed).normal(size=(cells, 3)).astype(np.float32)
+    pairs = PairSampler(starts, drawing=Drawing("images", shapes)).epoch(seed, 1, chunk)
+    image = np.repeat(np.arange(len(counts)), counts)
+    source, target = pairs.source.numpy(), pairs.target.numpy()
+    assert len(pairs) == sum(n for n in counts if n > 1)  # as many as before
+    assert (image[source] == image[target]).all() and (source != target).all()
+    each = np.bincount(image[source], minlength=len(counts))
+    assert np.ptp(each[np.array(counts) > 1]) <= 1
+    ends = [c.begin for c in pairs.chunks[1:]] + [len(pairs)] * bool(pairs.chunks)
+    for part, end in zip(pairs.chunks, ends, strict=True):
+        rows = {row for a, b in part.spans.tolist() for row in range(a, b)}
+        assert {*source[part.begin : end].tolist(), *target[part.begin : end].tolist()} <= rows
+    again = PairSampler(starts, drawing=Drawing("images", shapes)).epoch(seed, 1, chunk)
+    assert torch.equal(again.source, pairs.source) and torch.equal(again.target, pairs.target)
+
+
+def test_of_four_targets_the_farthest_is_taken_as_often_as_chance_has_it() -> None:
+    shapes = np.array([[0.0], [1], [2], [3], [4]], np.float32)
+    sampler = PairSampler(np.array([0, 5]), drawing=Drawing(shapes=shapes))
+    found = np.zeros(5)
+    for epoch in range(2000):
+        pairs = sampler.epoch(1, epoch)
+        found += np.bincount(pairs.target[pairs.source == 0], minlength=5)
+    expected = 2000 * np.diff((np.arange(5) / 4) ** 4)  # the largest of four of 1 to 4
+    assert found[0] == 0 and stats.chisquare(found[1:], expected).pvalue > 0.001  # fixed seed, as above
+
+
+def test_other_numbers_of_pairs_need_other_weights() -> None:
+    assert len(PairSampler(np.array([0, 3, 7]), drawing=Drawing("images"), pairs=11).epoch(0, 0)) == 11
+    with pytest.raises(SamplingError, match="11 pairs of 7 cells"):
+        PairSampler(np.array([0, 3, 7]), pairs=11)
 
 
 def test_a_million_draws_are_uniform() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pci_core import recipe as recipes
-from pci_core.model import LAYERS, build
+from pci_core.encoders import LAYERS
+from pci_core.networks import build
 from pci_core.pooled import Pooler, arrays
 from pci_core.preprocess import preprocess
 

@@ -11,8 +11,9 @@ import torch
 
 from pci_core import imported, pretrained, recipe
 from pci_core.cells import Channel
+from pci_core.encoders import LAYERS
 from pci_core.errors import CheckpointError, UnknownNameError
-from pci_core.model import LAYERS, build
+from pci_core.networks import build
 from pci_core.pretrained.fit import channels_of, check_channels, check_preprocess, scale_note
 from pci_core.recipe import Preprocess
 from pci_core.weights import load_safetensors, save_safetensors

@@ -18,8 +18,8 @@ from pci_core import run as run_module
 from pci_core.errors import CheckpointError, DatasetError, ImageError, RecipeError, StaleError, StorageError, UnknownNameError
 from pci_core.imported import import_weights
 from pci_core.logs import split
-from pci_core.model import build
 from pci_core.names import feature_names, parse_feature_name
+from pci_core.networks import build
 from pci_core.run import Run
 from pci_core.storage import file_sha256
 

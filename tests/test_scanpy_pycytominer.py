@@ -16,7 +16,7 @@ from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset, CellWriter, Channel
 from pci_core.errors import DatasetError
 from pci_core.features import extract, feature_columns, write_features
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.recipe import Preprocess
 
 FEATURES = [f"pci_conv3_{i:04d}" for i in range(1, 41)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pci_core.drawing import Drawing
 from pci_core.errors import SamplingError
 from pci_core.pairs import PairSampler
 from pci_core.shards import ShardedSampler, divide_images
@@ -75,6 +76,15 @@ def test_shards_are_balanced_and_whole_images() -> None:
     assert max(cells) - min(cells) <= 3  # the smallest images, of 2 and 3 cells, come last and fill up
     assert all(np.array_equal(a, b) for a, b in zip(parts, divide_images(starts, images, 8, 0), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(parts, divide_images(starts, images, 8, 1), strict=True))
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_each_image_is_a_source_as_often_over_all_shards(shards: int) -> None:
+    sampler = ShardedSampler(STARTS, IMAGES, 8, 3, shards, drawing=Drawing("images"))
+    source = torch.cat([pairs.source for pairs, _ in sampler.batches(1)]).numpy()
+    each = np.bincount(np.searchsorted(STARTS, source, "right") - 1, minlength=10)[IMAGES]
+    assert len(source) == sampler.cells == 109 and sorted(set(each.tolist())) == [0, 13, 14]  # 109 over 8; one image has one cell
+    assert [size for _, size in sampler.batches(1)] == [8] * 13 + [5]
 
 
 def test_more_shards_than_images_are_refused() -> None:

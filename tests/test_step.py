@@ -9,7 +9,7 @@ import torch
 
 from pci_core import device as devices
 from pci_core import recipe as recipes
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.preprocess import preprocess
 from pci_core.step import TrainingStep, prepare
 

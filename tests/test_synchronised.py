@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.synchronised import GlobalBatchNorm, plain, synchronise
 
 
@@ -45,7 +45,7 @@ def test_it_is_torchs_batch_norm(alone: None) -> None:
 
 SCRIPT = """
 import os, sys, torch, torch.distributed as dist
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.synchronised import loss_of_all, synchronise
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from pci_core.errors import CheckpointError
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.weights import load_safetensors, save_safetensors, weights_sha256
 
 

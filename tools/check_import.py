@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pci_core.encoders import LAYERS
 from pci_core.errors import PCIError
 from pci_core.imported import import_weights
-from pci_core.model import LAYERS, PairedCellInpainting
+from pci_core.model import PairedCellInpainting
 from pci_core.train import load_model
 
 LIMIT = 1e-5  # float32 in another order of summing differs by a few 1e-6; a swapped BatchNorm by 0.4

@@ -24,10 +24,10 @@ from tqdm.auto import tqdm
 from pci_core import device as devices
 from pci_core.baselines import Measured, numbered
 from pci_core.cells import CellDataset
+from pci_core.encoders import scaled
 from pci_core.errors import CellTableError, unknown_name
 from pci_core.feed import Feed
 from pci_core.folds import make_folds, unlearnable
-from pci_core.model import scaled
 from pci_core.preprocess import flip, preprocess
 from pci_core.recipe import Preprocess
 

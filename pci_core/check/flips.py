@@ -19,7 +19,7 @@ from pci_core.cells import CellDataset
 from pci_core.check import invariance, sample
 from pci_core.check.result import Finding
 from pci_core.checkpoint import WEIGHTS
-from pci_core.model import SourceCellEncoder
+from pci_core.encoders import Encoder
 from pci_core.recipe import Recipe
 from pci_core.train import load_model, train
 
@@ -28,7 +28,7 @@ TURNS = {"left to right": lambda x: x[..., ::-1], "upside down": lambda x: x[...
 SHORT = {"epochs": 3, "width": 0.15, "batch_size": 16, "holdout": 0.0, "pretrained": "", "start": ""}
 
 
-def layer(dataset: CellDataset, encoder: SourceCellEncoder, recipe: Recipe, folder: Path) -> np.ndarray:
+def layer(dataset: CellDataset, encoder: Encoder, recipe: Recipe, folder: Path) -> np.ndarray:
     """Return the features that are compared: (cells, filters)."""
     return invariance.extracted(dataset, encoder, recipe.preprocess, folder)[LAYER]
 
@@ -44,7 +44,7 @@ def unlike(one: np.ndarray, other: np.ndarray) -> float:
     return float(1 - np.corrcoef(pdist(standardise(one)), pdist(standardise(other)))[0, 1])
 
 
-def short_training(dataset: CellDataset, recipe: Recipe, seed: int, folder: Path) -> SourceCellEncoder:
+def short_training(dataset: CellDataset, recipe: Recipe, seed: int, folder: Path) -> Encoder:
     """Train a small network for a moment."""
     spec = recipe.replace(training={**SHORT, "seed": seed})
     with contextlib.redirect_stderr(io.StringIO()):
@@ -52,7 +52,7 @@ def short_training(dataset: CellDataset, recipe: Recipe, seed: int, folder: Path
     return load_model(folder / WEIGHTS)[0].source
 
 
-def findings(dataset: CellDataset, encoder: SourceCellEncoder, told: str, recipe: Recipe, folder: Path) -> list[Finding]:
+def findings(dataset: CellDataset, encoder: Encoder, told: str, recipe: Recipe, folder: Path) -> list[Finding]:
     """Turn the cells about and compare."""
     rows = np.arange(len(dataset))
     turned = {name: sample.copy(dataset, folder / f"turned{i}", rows, crops=turn) for i, (name, turn) in enumerate(TURNS.items())}

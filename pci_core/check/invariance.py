@@ -21,7 +21,8 @@ from pci_core.baselines import compute
 from pci_core.cells import CellDataset
 from pci_core.check import sample
 from pci_core.check.result import Finding
-from pci_core.model import SourceCellEncoder, build
+from pci_core.encoders import Encoder
+from pci_core.networks import build
 from pci_core.pretrained import load_encoder
 from pci_core.recipe import Preprocess, Recipe
 
@@ -46,7 +47,7 @@ distributed.world().close()
 
 
 def extracted(
-    dataset: CellDataset, encoder: SourceCellEncoder, spec: Preprocess, folder: Path, batch_size: int | None = None
+    dataset: CellDataset, encoder: Encoder, spec: Preprocess, folder: Path, batch_size: int | None = None
 ) -> dict[str, np.ndarray]:
     """Extract the pooled features with the product's function; by layer, (cells, features)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def differing(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tuple
     return count, max(float(np.abs(one[n] - other[n]).max() / np.abs(one[n]).max()) for n in one)
 
 
-def findings(dataset: CellDataset, encoder: SourceCellEncoder, recipe: Recipe, folder: Path) -> list[Finding]:
+def findings(dataset: CellDataset, encoder: Encoder, recipe: Recipe, folder: Path) -> list[Finding]:
     """Extract the same cells in several ways and compare with one."""
     n, spec = len(dataset), recipe.preprocess
     whole = extracted(dataset, encoder, spec, folder / "whole")
@@ -98,7 +99,7 @@ def of_jobs(dataset: CellDataset, recipe: Recipe, folder: Path) -> list[Finding]
     return out
 
 
-def network(weights: str, n_protein: int, n_structural: int, width: float) -> SourceCellEncoder:
+def network(weights: str, n_protein: int, n_structural: int, width: float) -> Encoder:
     """Read an encoder, or build one that was never trained where `weights` is empty."""
     return load_encoder(weights)[0] if weights else build("pci", n_protein, n_structural, width, seed=0).source
 

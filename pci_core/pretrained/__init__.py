@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from pci_core import imported, reading
+from pci_core.encoders import Encoder, encoder_of
 from pci_core.errors import CheckpointError, unknown_name
-from pci_core.model import KINDS, Model, SourceCellEncoder
+from pci_core.networks import KINDS, Model
 from pci_core.pretrained.fit import channels_of, check_channels, check_preprocess
 from pci_core.provenance import Parent, record
 from pci_core.recipe import Preprocess, Recipe
@@ -177,7 +178,7 @@ def _file(name: str, folder: Path | None) -> Path:
     return path
 
 
-def load_encoder(path: str | os.PathLike[str], preprocess: Preprocess | None = None) -> tuple[SourceCellEncoder, dict[str, Any]]:
+def load_encoder(path: str | os.PathLike[str], preprocess: Preprocess | None = None) -> tuple[Encoder, dict[str, Any]]:
     """Load the source cell encoder of a file, in float32 and ready for inference.
 
     Parameters
@@ -201,8 +202,7 @@ def load_encoder(path: str | os.PathLike[str], preprocess: Preprocess | None = N
     if any(k.startswith("source.") for k in state):  # a whole network
         state = {k.removeprefix("source."): v for k, v in state.items() if k.startswith("source.")}
     try:
-        wanted = card["architecture"]
-        encoder = SourceCellEncoder(wanted["n_protein"] + wanted["n_structural"], wanted["width"])
+        encoder = encoder_of(card["architecture"])
         encoder.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the weights do not fit the architecture of their card ({str(error)[:200]}).") from error
@@ -211,7 +211,7 @@ def load_encoder(path: str | os.PathLike[str], preprocess: Preprocess | None = N
     return encoder.eval(), card
 
 
-def load_fitting(path: str | os.PathLike[str], name: str, recipe: Recipe) -> tuple[SourceCellEncoder, dict[str, Any]]:
+def load_fitting(path: str | os.PathLike[str], name: str, recipe: Recipe) -> tuple[Encoder, dict[str, Any]]:
     """Load an encoder as `load_encoder` does, for cells of a recipe.
 
     Parameters

@@ -7,23 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pci_core.cells import CellDataset, Channel
+from pci_core.encoders import Encoder
 from pci_core.errors import CheckpointError
-from pci_core.model import SourceCellEncoder
 from pci_core.recipe import Preprocess, Recipe
 
 _SCALE = 1.25  # cells that look larger or smaller by more than this are worth a word
 
 
-def check_channels(
-    cells: CellDataset | Recipe, encoder: SourceCellEncoder, trained: Sequence[str | Mapping[str, Any]] | None, name: str
-) -> None:
+def check_channels(cells: CellDataset | Recipe, encoder: Encoder, trained: Sequence[str | Mapping[str, Any]] | None, name: str) -> None:
     """Refuse cells of other channels than those the network was trained on.
 
     Parameters
     ----------
     cells : CellDataset or Recipe
         Whose channels are looked at.
-    encoder : SourceCellEncoder
+    encoder : Encoder
     trained : sequence of str or mapping, optional
         Names of the channels in order, or the entries of a card: ``name``, ``role``, and in ``also`` other names of the same
         marker. None: not trained.
@@ -35,7 +33,7 @@ def check_channels(
     CheckpointError
         Number, order, roles or names (but for upper and lower case) of the channels differ.
     """
-    expected = encoder.blocks[0].conv.in_channels  # type: ignore[union-attr]
+    expected = encoder.channels
     found = [c.name for c in cells.channels]
     entries = [{"name": t} if isinstance(t, str) else t for t in trained or ()]
     fits = len(found) == expected and (

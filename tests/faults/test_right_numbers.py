@@ -23,7 +23,7 @@ from pci_core.cells import CellDataset
 from pci_core.check import chance, coverage, flips, invariance, leaks, result, spoilt, uniform
 from pci_core.check.result import Finding
 from pci_core.errors import ParameterError, UnknownNameError
-from pci_core.model import build
+from pci_core.networks import build
 from pci_core.recipe import load
 
 SPEC = load("simulated-human")

@@ -1,0 +1,136 @@
+"""Variants of training beside the paper's method: the same cells, seeds and number of pairs; scored by `pci_core.analysis.beyond`.
+
+One file a variant and seed is written as soon as it is done, so that a cut run goes on; ``--collect`` puts them into two tables:
+
+    python benchmarks/beyond.py --only contrast,inpainting --seeds 0,1,2 --epochs 3 --width 0.125
+    python benchmarks/beyond.py --collect
+
+What a training costs is the time of its process on all cores together (``cpu_seconds``), which other work on the machine hardly changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from pci_core import device as devices
+from pci_core.analysis import beyond
+from pci_core.run import Run
+from pci_core.storage import write_json
+from pci_core.tables import write_csv
+
+OUT = Path(__file__).parent / "results" / "beyond"
+CONTRAST = {"pretext": "contrast", "batch_size": 192, "learning_rate": 1e-3}
+RESIDUAL = {**CONTRAST, "encoder": "residual"}
+PROTEIN = {**RESIDUAL, "pair_by": "protein"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "inpainting": {},  # the paper's method
+    "inpainting, faster": {"learning_rate": 1e-3},
+    "inpainting, residual": {"learning_rate": 1e-3, "encoder": "residual"},
+    "inpainting, weighted": {"learning_rate": 1e-3, "loss": "weighted"},
+    "inpainting, normalised": {"learning_rate": 1e-3, "loss": "normalised"},
+    "contrast": CONTRAST,
+    "contrast, residual": RESIDUAL,
+    "contrast, attention": {**CONTRAST, "encoder": "attention"},
+    "contrast, no augmentation": {**RESIDUAL, "augment": "none"},
+    "contrast, strong augmentation": {**RESIDUAL, "augment": "strong"},
+    "contrast, far": {**RESIDUAL, "targets": "far"},
+    "contrast, images weighed": {**RESIDUAL, "weigh": "images"},
+    "contrast, by protein": PROTEIN,
+    "contrast, by protein, strong": {**PROTEIN, "augment": "strong"},
+    "redundancy": {**RESIDUAL, "pretext": "redundancy"},
+    "redundancy, by protein": {**PROTEIN, "pretext": "redundancy"},
+    "inpainting+contrast": {**RESIDUAL, "pretext": "inpainting+contrast"},
+    "inpainting, by protein": {"learning_rate": 1e-3, "pair_by": "protein"},
+}
+LAYERS = ("conv4", "conv5")  # the paper's choice on the whole, and the last
+
+
+def one(variant: str, seed: int, args: argparse.Namespace) -> None:
+    """Train, describe, score; write one file."""
+    name = f"{args.recipe}-w{args.width:g}-e{args.epochs}-{variant}-{seed}".replace(", ", "_").replace(" ", "_").replace("+", "_")
+    path = Path(args.work) / f"{name}.json"
+    if path.exists():
+        return
+    training = {"width": args.width, "epochs": args.epochs, **VARIANTS[variant], "seed": seed, "pretrained": ""}
+    run = Run(args.recipe, args.runs, training=training, quiet=True)
+    cells = run.cells()
+    began, cpu = time.perf_counter(), time.process_time()
+    weights = run.train() / "weights.safetensors"
+    cost = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+    card = run.card()
+    cards: dict[str, Any] = {}
+    transfers = {r: args.duloc if r == "hpa-duloc" else None for r in args.transfer.split(",") if r}
+    for recipe, data in {args.recipe: None, **transfers}.items():
+        there = run if recipe == args.recipe else Run(recipe, args.runs, training={"pretrained": str(weights)}, data=data, quiet=True)
+        for layer, adata in there.features(LAYERS).items():
+            card_of = beyond.scorecard(adata, there.recipe, seed=0, draws=args.draws)
+            cards[f"{recipe} {layer}"] = card_of.to_dict("records")
+    facts = {
+        "variant": variant,
+        "recipe": args.recipe,
+        "seed": seed,
+        "width": args.width,
+        "epochs": args.epochs,
+        "training": VARIANTS[variant],
+    }
+    facts |= {"pairs": card["pairs"], **{k: round(v, 1) for k, v in cost.items()}, "threads": torch.get_num_threads(), "cells": len(cells)}
+    facts |= {"held_out_loss": card["losses"].get("held_out_loss"), "dataset": cells.sha256}
+    facts["hardware"] = devices.describe(devices.choose_device("auto"), devices.choose_precision(devices.choose_device("auto"), "auto"))
+    write_json(path, {**facts, "cards": cards})
+    print(f"{name}: {card['pairs']:,} pairs, {cost['cpu_seconds']:.0f} s of CPU", flush=True)
+
+
+def collect(work: Path, out: Path = OUT) -> None:
+    """Put the files of `one` into ``runs.csv`` (a row a training) and ``scores.csv`` (a row a measure)."""
+    runs, scores = [], []
+    for path in sorted(work.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        cards = found.pop("cards")
+        found["training"] = ", ".join(f"{k} = {v}" for k, v in found["training"].items())
+        runs.append(found)
+        where = {k: found[k] for k in ("recipe", "width", "epochs", "variant", "seed")}
+        for on, card in cards.items():
+            cells, layer = on.rsplit(" ", 1)
+            scores += [{**where, "cells": cells, "layer": layer, **row} for row in card]
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(pd.DataFrame(runs).drop(columns=["hardware", "seconds"]), out / "runs.csv")
+    write_csv(pd.DataFrame(scores).round(4), out / "scores.csv")
+
+
+def main() -> None:
+    """Run the variants asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=";".join(VARIANTS), help="variants, with semicolons between")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--recipe", default="simulated-human")
+    parser.add_argument("--transfer", default="hpa-duloc", help="recipes whose cells are described without training, with commas")
+    parser.add_argument("--duloc", default=None, help="folder of ready tiles in place of the download")
+    parser.add_argument("--width", type=float, default=0.125)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--runs", default=os.environ.get("PCI_RUNS", "runs"))
+    parser.add_argument("--work", default="_build/beyond")
+    parser.add_argument("--collect", action="store_true")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    Path(args.work).mkdir(parents=True, exist_ok=True)
+    if args.collect:
+        collect(Path(args.work))
+        return
+    for seed in (int(s) for s in args.seeds.split(",")):
+        for variant in args.only.split(";"):
+            one(variant.strip(), seed, args)
+
+
+if __name__ == "__main__":
+    main()
