@@ -142,7 +142,11 @@ def test_info_says_what_to_expect(pci, own_recipe: Path, monkeypatch: pytest.Mon
     status, out, err = pci("info", own_recipe)
     assert status == 0, err
     assert "32 of 4 images, estimated from 6 of 8 fields" in out
-    assert "nothing made yet" in out and "cpu" in out and "pairs/s" in out
+    assert "nothing made yet" in out and "cpu" in out and "pairs/s" in out and "not the paper" not in out
+    keys = 'weigh = "images"\npair_by = "protein"\nleave_out_varying = 0.1\ntargets = "random"'
+    own_recipe.write_text(own_recipe.read_text().replace("epochs = 2", f"epochs = 2\n{keys}"))
+    line = "not the paper pair_by = protein, weigh = images, leave_out_varying = 0.1 (twice the training"
+    assert line in pci("info", own_recipe)[1]
 
 
 @pytest.mark.parametrize(

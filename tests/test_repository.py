@@ -37,7 +37,7 @@ FLOORS = {
     "data": 2, "train": 2, "pretrained": 2, "imported": 2,
     "features": 3, "baselines": 3,
     "analysis": 4, "plots": 4,
-    "run": 5, "info": 5, "init": 5, "comparison": 5, "check": 5, "export": 5, "lineage": 5, "used": 5,
+    "run": 5, "info": 5, "init": 5, "comparison": 5, "check": 5, "export": 5, "lineage": 5, "used": 5, "varying": 5,
     "notebook": 5, "atlas": 5,
     "cli": 6, "cli_options": 6, "cli_weights": 6, "cli_data": 6, "cli_init": 6, "cli_hpa": 6, "cli_provenance": 6, "cli_check": 6,
     "book_examples": 6, "book": 6, "book_pages": 6, "settled": 6, "executing": 6, "results": 6, "docs": 6,
