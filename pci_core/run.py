@@ -29,7 +29,7 @@ from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision, compile_mode
 from pci_core.encoders import LAYERS
-from pci_core.errors import CheckpointError, DatasetError, RecipeError, StaleError, unknown_name
+from pci_core.errors import AnalysisNeedsError, CheckpointError, DatasetError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
 from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
@@ -355,7 +355,18 @@ class Run:
         return paths
 
     def paint(self, sources: np.ndarray, targets: np.ndarray, kind: str = "pci") -> Painted:
-        """Paint the protein of each source cell into its target cell, see `pci_core.painting.paint`."""
+        """Paint the protein of each source cell into its target cell, see `pci_core.painting.paint`.
+
+        Raises
+        ------
+        AnalysisNeedsError
+            The recipe's network does not paint.
+        """
+        if kind == "pci" and not self.recipe.training.paints and not self.recipe.training.pretrained:
+            raise AnalysisNeedsError(
+                f"'{self.recipe.training.pretext}' paints nothing. A network that does is trained with [training] pretext = 'inpainting' "
+                "(or --set pretext=inpainting)."
+            )
         return paint(self.model(kind), self.cells(), sources, targets, self.recipe.preprocess, device=self.device)
 
     def card(self, kind: str = "pci") -> dict[str, Any]:
