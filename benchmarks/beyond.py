@@ -60,16 +60,17 @@ def one(variant: str, seed: int, args: argparse.Namespace) -> None:
     if path.exists():
         return
     training = {"width": args.width, "epochs": args.epochs, **VARIANTS[variant], "seed": seed, "pretrained": ""}
-    run = Run(args.recipe, args.runs, training=training, quiet=True)
+    places = {"hpa-duloc": args.duloc}
+    run = Run(args.recipe, args.runs, training=training, data=places.get(args.recipe), quiet=True)
     cells = run.cells()
     began, cpu = time.perf_counter(), time.process_time()
     weights = run.train() / "weights.safetensors"
     cost = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
     card = run.card()
     cards: dict[str, Any] = {}
-    transfers = {r: args.duloc if r == "hpa-duloc" else None for r in args.transfer.split(",") if r}
-    for recipe, data in {args.recipe: None, **transfers}.items():
-        there = run if recipe == args.recipe else Run(recipe, args.runs, training={"pretrained": str(weights)}, data=data, quiet=True)
+    for recipe in dict.fromkeys([args.recipe, *filter(None, args.transfer.split(","))]):
+        taken = {"pretrained": str(weights)}
+        there = run if recipe == args.recipe else Run(recipe, args.runs, training=taken, data=places.get(recipe), quiet=True)
         for layer, adata in there.features(LAYERS).items():
             card_of = beyond.scorecard(adata, there.recipe, seed=0, draws=args.draws)
             cards[f"{recipe} {layer}"] = card_of.to_dict("records")
