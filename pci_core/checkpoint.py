@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pci_core.errors import CheckpointError
-from pci_core.logs import read_log, split, write_log
+from pci_core.logs import log_path, read_log, split, write_log
 from pci_core.reading import refusing
 from pci_core.recipe import Training, plain
-from pci_core.storage import atomic_path, write_text
+from pci_core.storage import as_storage_error, atomic_path, write_text
 from pci_core.unpacking import check_torch
+from pci_core.weights import load_safetensors
 
 CHECKPOINT, LOSSES, WEIGHTS = "checkpoint.pt", "losses.csv", "weights.safetensors"
 SPEEDS = ("pairs_per_second", "data_wait_share")  # of an epoch: measured, so kept in the log of the weights
@@ -78,6 +81,42 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     # into an open file: of a path, torch writes the name into the archive, and it is a temporary one
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
         torch.save({**content, "sha256": _content_sha256(content)}, handle)
+
+
+def start_from_shorter(work: Path, fixed: Mapping[str, Any], epochs: int) -> None:
+    """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same.
+
+    Parameters
+    ----------
+    work : Path
+        Folder of the training that is begun; it is made. Where it has a checkpoint, that stays.
+    fixed : mapping
+        What the card of the other training, in a folder beside, must say.
+    epochs : int
+        The most that it may have.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
+    """
+    with as_storage_error(work):
+        work.mkdir(parents=True, exist_ok=True)
+    if (work / CHECKPOINT).exists():
+        return
+    best: tuple[int, Path] | None = None
+    for checkpoint in work.parent.glob(f"*/{CHECKPOINT}"):
+        try:
+            _, card = load_safetensors(checkpoint.with_name(WEIGHTS))
+        except CheckpointError:
+            continue  # a training that is not finished has no card
+        if {k: card.get(k) for k in fixed} == fixed and card["epochs"] <= epochs:
+            best = max(best or (0, checkpoint), (card["epochs"], checkpoint))
+    if best:
+        with atomic_path(work / CHECKPOINT) as temporary:
+            shutil.copyfile(best[1], temporary)
+        if (log := log_path(best[1].with_name(WEIGHTS))).is_file():
+            shutil.copyfile(log, log_path(work / WEIGHTS))
 
 
 def _content_sha256(content: Any) -> str:

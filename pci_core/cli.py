@@ -26,6 +26,7 @@ from pci_core.cli_options import (
     RunsOption,
     ScratchOption,
     SeedOption,
+    SetOption,
     StartOption,
     Vgg16Option,
     WeightsOption,
@@ -121,13 +122,14 @@ def train(
     epochs: EpochsOption = None,
     width: WidthOption = None,
     start: StartOption = None,
+    changes: SetOption = None,
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network, or go on where an earlier call was cut."""
     from pci_core.run import Run
 
-    training = training_keys(seed, epochs, width, start=start)
+    training = training_keys(seed, epochs, width, start=start, changes=changes)
     run = Run(
         recipe,
         runs,
@@ -167,6 +169,7 @@ def features(
     epochs: EpochsOption = None,
     width: WidthOption = None,
     start: StartOption = None,
+    changes: SetOption = None,
     jobs: JobsOption = -1,
     dask: DaskOption = None,
     quiet: QuietOption = False,
@@ -175,7 +178,7 @@ def features(
     from pci_core.encoders import LAYERS
     from pci_core.run import Run
 
-    training = training_keys(seed, epochs, width, scratch, start, weights)
+    training = training_keys(seed, epochs, width, scratch, start, weights, changes)
     run = Run(
         recipe,
         runs,

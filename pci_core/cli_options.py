@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,15 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the trai
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Epochs of the training [default: the recipe's].")]
 WidthOption = Annotated[
     float | None, typer.Option("--width", help="Factor on the numbers of filters; 1 is the paper's [default: the recipe's].")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe's [training]: pretext=contrast, encoder=residual, pair_by=protein, batch_size=192 … Repeat it for "
+        "several.",
+    ),
 ]
 StartOption = Annotated[
     str | None,
@@ -64,10 +74,32 @@ DataOption = Annotated[
 
 
 def training_keys(
-    seed: int | None, epochs: int | None, width: float | None, scratch: bool = False, start: str | None = None, weights: str | None = None
+    seed: int | None,
+    epochs: int | None,
+    width: float | None,
+    scratch: bool = False,
+    start: str | None = None,
+    weights: str | None = None,
+    changes: list[str] | None = None,
 ) -> dict[str, Any]:
     """Return the keys of the recipe's [training] that the options change."""
-    asked = {"--seed": seed, "--epochs": epochs, "--width": width, "--scratch": scratch or None, "--start": start}
+    asked = {"--seed": seed, "--epochs": epochs, "--width": width, "--scratch": scratch or None, "--start": start, "--set": changes or None}
     if weights is not None and (others := [option for option, value in asked.items() if value is not None]):
         raise typer.BadParameter(f"--weights takes a network as it is; {', '.join(others)} would train one. Leave out either.")
-    return {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else weights, "start": start}
+    keys = {"seed": seed, "epochs": epochs, "width": width, "pretrained": "" if scratch else weights, "start": start}
+    for text in changes or []:
+        key, sign, value = text.partition("=")
+        if not sign or not key.strip():
+            raise typer.BadParameter(f"--set takes KEY=VALUE, e.g. pretext=contrast, found '{text}'.")
+        if keys.get(key.strip()) is not None:
+            raise typer.BadParameter(f"'{key.strip()}' is given twice. Leave out one.")
+        keys[key.strip()] = _value(value.strip())
+    return keys
+
+
+def _value(text: str) -> Any:
+    """Read a value as TOML does; what is none there is a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

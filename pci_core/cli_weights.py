@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from pci_core.cli_options import (
     RecipeArgument,
     RunsOption,
     SeedOption,
+    SetOption,
     WidthOption,
     training_keys,
 )
@@ -34,16 +36,18 @@ def export_weights(
     seed: SeedOption = None,
     epochs: EpochsOption = None,
     width: WidthOption = None,
+    changes: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Keep the source cell encoder of a training in a small file with its card, training first where needed."""
     from pci_core.export import export
     from pci_core.run import Run
 
-    run = Run(recipe, runs, device=device, precision=precision, training=training_keys(seed, epochs, width), quiet=quiet)
+    run = Run(recipe, runs, device=device, precision=precision, training=training_keys(seed, epochs, width, changes=changes), quiet=quiet)
     scored = Run(score, runs, device=device, precision=precision, quiet=quiet) if score else None
     given = {"--model": model, "--score": score, "--seed": seed, "--epochs": epochs, "--width": width}
     options = "".join(f" {k} {v}" for k, v in given.items() if v is not None)
+    options += "".join(f" --set {shlex.quote(change)}" for change in changes or [])
     export(run, out, model, scored, f"pci weights export {recipe} --out {out.name}{options}")
     print(out)
 

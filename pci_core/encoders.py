@@ -193,7 +193,7 @@ class _Stage(nn.Module):
     def __init__(self, inputs: int, outputs: int, attention: bool) -> None:
         super().__init__()
         self.first, self.second = (nn.Conv2d(c, outputs, 3, padding=1, bias=False) for c in (inputs, outputs))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(2))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         inner = max(4, outputs // 8)
         self.weigh = (
@@ -227,7 +227,7 @@ class ResidualEncoder(Encoder):
     def __init__(self, channels: int, width: float = 1.0, attention: bool = False) -> None:
         super().__init__()
         sizes = [scaled(f, width) for f in RESIDUAL_FILTERS]
-        self.stem, self.norm = nn.Conv2d(channels, sizes[0], 3, padding=1, bias=False), nn.BatchNorm2d(sizes[0], eps=1e-3, momentum=0.01)
+        self.stem, self.norm = nn.Conv2d(channels, sizes[0], 3, padding=1, bias=False), nn.BatchNorm2d(sizes[0])
         self.stages = nn.ModuleList(_Stage(a, b, attention) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.channels, self.outputs, self._sizes = channels, sizes[-1], sizes
 
@@ -286,6 +286,17 @@ def encoder_of(architecture: dict[str, Any]) -> Encoder:
     """Build the source cell encoder of a network's `architecture`."""
     channels = architecture["n_protein"] + architecture["n_structural"]
     return build_encoder(architecture.get("encoder", "paper"), channels, architecture["width"])
+
+
+def follow(model: nn.Module) -> None:
+    """Let the running statistics of every BatchNorm follow ten times as fast as in Keras.
+
+    Larger batches make fewer steps: after 140 of them, with Keras' constant, a quarter of what inference takes for the mean and variance
+    is still the initial 0 and 1.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
 
 
 def initialise(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from pci_core.analysis.classify import knn_table
 from pci_core.checkpoint import WEIGHTS
 from pci_core.encoders import LAYERS
 from pci_core.features import check_channels, extract, read_features
+from pci_core.recipe import Training, plain
 from pci_core.run import Run
 from pci_core.weights import SUFFIX
 
@@ -97,6 +98,12 @@ def cards_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _beyond(training: dict[str, Any]) -> str:
+    """Return what of a training is not the paper's way, of its [training]."""
+    usual = plain(Training())
+    return "".join(f", {k} = {v}" for k, v in training.items() if k not in usual and k != "start")
+
+
 def _card_lines(path: Path, card: dict[str, Any]) -> list[str]:
     held = card["held_out_losses"]
     lines = [
@@ -106,7 +113,8 @@ def _card_lines(path: Path, card: dict[str, Any]) -> list[str]:
         f"- Cells: {card['cells']:,} of {card['images']:,} images{f' and {n:,} proteins' if (n := card.get('proteins')) else ''} "
         f"(recipe `{card['recipe']}`, {'simulated' if card['simulated'] else 'real'})",
         f"- Training: {card['pairs']:,} pairs in {card['epochs']} epochs, width {card['architecture']['width']:g}, "
-        f"seed {card['training']['seed']}" + (f", {card['seconds'] / 3600:.1f} h on {card['hardware']}" if "seconds" in card else ""),
+        f"seed {card['training']['seed']}{_beyond(card['training'])}"
+        + (f", {card['seconds'] / 3600:.1f} h on {card['hardware']}" if "seconds" in card else ""),
         *([f"- Began as: `{card['training']['start']}`"] if card["training"].get("start") else []),
         f"- Held-out loss after each epoch: {', '.join(f'{v:.5f}' for v in held)}",
         f"- File: {path.stat().st_size / 1e6:.1f} MB, convolutions in float16; trained weights {card['trained_weights'][:12]}…",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 import time
@@ -84,6 +85,7 @@ def describe_run(
         f"  cells         {expected.cells:,} of {expected.images:,} images, {expected.how}",
         f"  training      {spec.training.epochs} epochs, batches of {spec.training.batch_size}, "
         f"width {spec.training.width:g}, {spec.training.holdout:.0%} of the images held out",
+        *beyond_the_paper(spec),
         f"  device        {devices.describe(where, dtype)}",
         f"  disk          crops {_size(expected.cells * crop)}, "
         f"all five layers {_size(2 * 4 * expected.cells * features)} (.h5ad and .parquet)",
@@ -111,6 +113,24 @@ def _head(spec: Recipe) -> list[str]:
     lines += [f"  reads         outside the recipe's folder: {path}" for path in recipes.read_outside(spec)]
     lines += [f"  licence       {spec.licence}"] if spec.licence else []
     return lines + ([f"  credit        {spec.credit}"] if spec.credit else [])
+
+
+def beyond_the_paper(spec: Recipe) -> list[str]:
+    """Return a line on what a training does otherwise than the paper's; none where it does not.
+
+    Parameters
+    ----------
+    spec : Recipe
+
+    Returns
+    -------
+    list of str
+        At most one line: the keys of [training] that came after the paper's and are not at their default.
+    """
+    keys = [f for f in dataclasses.fields(spec.training) if f.metadata.get("later")]
+    other = [f"{f.name} = {value}" for f in keys if (value := getattr(spec.training, f.name)) != f.default]
+    twice = " (twice the training: an earlier network tells which images)" if spec.training.leave_out_varying else ""
+    return [f"  not the paper {', '.join(other)}{twice}"] if other else []
 
 
 def probe_speed(spec: Recipe, where: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> tuple[float, float]:

@@ -61,7 +61,7 @@ def paint(
         The model is no `PairedCellInpainting`.
     """
     if not isinstance(model, PairedCellInpainting):
-        raise CheckpointError(f"only a 'pci' model paints the protein of another cell; this one is '{model.kind}'.")
+        raise CheckpointError(f"only a 'pci' model paints the protein of another cell; this one is '{model.pretext or model.kind}'.")
     where = devices.choose_device(device)
     model = model.to(where).eval()
     with torch.inference_mode():

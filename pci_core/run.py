@@ -18,22 +18,21 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from pci_core import distributed, pretrained
+from pci_core import distributed, pretrained, varying
 from pci_core import recipe as recipes
 from pci_core.analysis.selection import draw_groups, independent_groups, scorable
 from pci_core.baselines.compute import PER_CELL, compute
 from pci_core.cells import CROPS, TABLE, CellDataset, CellWriter
-from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS, differing, state_hash, training_key, with_speeds
+from pci_core.checkpoint import LOSSES, WEIGHTS, differing, start_from_shorter, state_hash, training_key, with_speeds
 from pci_core.data import sources
 from pci_core.data.simulate import simulate
 from pci_core.data.table import read_field_table
 from pci_core.device import choose_device, choose_precision, compile_mode
 from pci_core.encoders import LAYERS
-from pci_core.errors import CheckpointError, DatasetError, RecipeError, StaleError, unknown_name
+from pci_core.errors import AnalysisNeedsError, CheckpointError, DatasetError, RecipeError, StaleError, unknown_name
 from pci_core.features import extract, read_features, write_features
 from pci_core.feed import MODES
 from pci_core.imaging.build import build_cells
-from pci_core.logs import log_path
 from pci_core.names import FeatureName, parse_feature_name
 from pci_core.networks import KINDS, Model, build_for
 from pci_core.painting import Painted, paint
@@ -44,7 +43,7 @@ from pci_core.provenance import Record, context
 from pci_core.reading import read_csv, refusing
 from pci_core.recipe import Recipe, plain
 from pci_core.steps import Steps
-from pci_core.storage import as_file_name, as_storage_error, atomic_path, content_hash, file_sha256, temporary_path
+from pci_core.storage import as_file_name, atomic_path, content_hash, file_sha256, temporary_path
 from pci_core.train import load_model, train
 from pci_core.used import Used
 from pci_core.weights import load_safetensors
@@ -120,7 +119,7 @@ class Run:
         self._base, self._changed = base, changed
         self.recipe = base.replace(training=changed) if changed else base
         differ = differing(self.recipe.training, base.training)
-        self.variant = "".join(f"+{k}={as_file_name(Path(v).stem) if k == 'start' else v}" for k, v in sorted(differ.items()))
+        self.variant = "".join(f"+{k}={_in_a_name(k, v)}" for k, v in sorted(differ.items()))
         if sample is not None and sample < 1:
             raise RecipeError(f"a sample of {sample} cells is none; ask for at least 1, or leave it out for all cells.")
         self._label, self.sample = "", sample
@@ -143,7 +142,11 @@ class Run:
 
     def with_seed(self, seed: int) -> Run:
         """Return the same run with another seed of the training, on its own cells."""
-        return self._again(training={**self._changed, "seed": seed, "pretrained": ""})
+        return self.with_training(seed=seed)
+
+    def with_training(self, **keys: Any) -> Run:
+        """Return the same run with other keys of the ``training`` section, on its own cells."""
+        return self._again(training={**self._changed, **keys, "pretrained": ""})
 
     def with_label(self, label: str) -> Run:
         """Return the same run with another column to predict."""
@@ -297,6 +300,8 @@ class Run:
         fixed["training"] = training_key(self.recipe.training)
         start = distributed.world().first_then_all(lambda: choice.start_of(self.recipe, kind, progress=not self.quiet))
         fixed |= {"start": state_hash(start)} if start else {}
+        out_of = varying.left_out(self, kind)
+        fixed |= {"left_out_varying": out_of.names} if out_of else {}
         inputs = {**fixed, "epochs": self.recipe.training.epochs}
 
         def make() -> None:
@@ -305,10 +310,11 @@ class Run:
             work = out.parent / f".training-{kind}-{content_hash(cut)[:12]}"
             world = distributed.world()
             with world.holding(lambda: self.steps.locked(work.name)):  # the same with more epochs works in the same folder
-                world.first(lambda: self._start_from_shorter(work, cut))
-                with self.recording([dataset.folder], settings={"start": Path(self.recipe.training.start).name} if start else {}):
+                world.first(lambda: start_from_shorter(work, cut, self.recipe.training.epochs))
+                parents = [dataset.folder, *([out_of.features] if out_of else [])]
+                with self.recording(parents, settings={"start": Path(self.recipe.training.start).name} if start else {}):
                     train(dataset, self.recipe, work, kind=kind, device=self.device, precision=self.precision, data=self.crops,
-                          compile=self.compile, quiet=self.quiet, start=start)  # fmt: skip
+                          compile=self.compile, quiet=self.quiet, start=start, leave_out=out_of.numbers if out_of else None)  # fmt: skip
                 world.first(lambda: _move(work, out))
 
         self.steps.make(f"models/{out.name}", inputs, [out / WEIGHTS], make, together=True)
@@ -349,7 +355,18 @@ class Run:
         return paths
 
     def paint(self, sources: np.ndarray, targets: np.ndarray, kind: str = "pci") -> Painted:
-        """Paint the protein of each source cell into its target cell, see `pci_core.painting.paint`."""
+        """Paint the protein of each source cell into its target cell, see `pci_core.painting.paint`.
+
+        Raises
+        ------
+        AnalysisNeedsError
+            The recipe's network does not paint.
+        """
+        if kind == "pci" and not self.recipe.training.paints and not self.recipe.training.pretrained:
+            raise AnalysisNeedsError(
+                f"'{self.recipe.training.pretext}' paints nothing. A network that does is trained with [training] pretext = 'inpainting' "
+                "(or --set pretext=inpainting)."
+            )
         return paint(self.model(kind), self.cells(), sources, targets, self.recipe.preprocess, device=self.device)
 
     def card(self, kind: str = "pci") -> dict[str, Any]:
@@ -446,26 +463,6 @@ class Run:
 
         return distributed.world().first_then_all(find)
 
-    def _start_from_shorter(self, work: Path, fixed: dict[str, Any]) -> None:
-        """Take over the checkpoint of a training that differs at most by fewer epochs: the result is the same."""
-        with as_storage_error(work):
-            work.mkdir(parents=True, exist_ok=True)
-        if (work / CHECKPOINT).exists():
-            return
-        best: tuple[int, Path] | None = None
-        for checkpoint in work.parent.glob(f"*/{CHECKPOINT}"):
-            try:
-                _, card = load_safetensors(checkpoint.with_name(WEIGHTS))
-            except CheckpointError:
-                continue  # a training that is not finished has no card
-            if {k: card.get(k) for k in fixed} == fixed and card["epochs"] <= self.recipe.training.epochs:
-                best = max(best or (0, checkpoint), (card["epochs"], checkpoint))
-        if best:
-            with atomic_path(work / CHECKPOINT) as temporary:
-                shutil.copyfile(best[1], temporary)
-            if (log := log_path(best[1].with_name(WEIGHTS))).is_file():
-                shutil.copyfile(log, log_path(work / WEIGHTS))
-
     def _check_unchanged(self, name: str, folder: Path) -> None:
         """Compare size and time of the files with the stamp; only where they differ, their hashes."""
         stamp = self.steps.stamp(name)
@@ -479,6 +476,11 @@ class Run:
                     f"{folder / file} is not what this run wrote: it was changed by hand or by another program, and the features "
                     f"were made from the old one. Put it back, or delete {folder} and run 'pci cells' again."
                 )
+
+
+def _in_a_name(key: str, value: Any) -> Any:
+    """Return a training's key as a file's name may hold it: a column may have any name, and weights may lie in a folder."""
+    return as_file_name(Path(value).stem if key == "start" else value) if isinstance(value, str) else value
 
 
 def _first_image(table: pd.DataFrame, root: Path) -> Path | None:

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 import pci_core
 from pci_core import device as devices
 from pci_core import distributed, memory
-from pci_core.augment import strength_of
+from pci_core.augment import Strength, strength_of
 from pci_core.cells import CellDataset
 from pci_core.checkpoint import (
     CHECKPOINT,
@@ -176,7 +176,7 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, 0.999), eps=1e-7, fused=where.type != "mps")
     strength = strength_of(spec.augment, model.pretext) if kind == "pci" else None
     train_step = TrainingStep(model, optimizer, recipe.preprocess, where, dtype, world.size, strength)
-    _check_usable(model, world)
+    _check_usable(model, strength, world)
     watch = Watch(dataset, pairing.train, recipe.preprocess, where, model.pretext or kind, pairing.sets)
 
     # --- resume
@@ -386,12 +386,13 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Model, dict[str, Any]]:
     return model.eval(), card
 
 
-def _check_usable(model: Model, world: World) -> None:
-    """Refuse a pretext that these processes do not allow; which cells allow it, `Pairing` has looked at."""
-    if model.over_batch and world.size > 1:
+def _check_usable(model: Model, strength: Strength | None, world: World) -> None:
+    """Refuse several processes where they would not give what one gives."""
+    if world.size > 1 and (model.over_batch or strength is not None):
+        what = f"pretext '{model.pretext}' compares all pairs of a batch" if model.over_batch else "augmentation is drawn for a whole batch"
         raise DistributedError(
-            f"pretext '{model.pretext}' compares all pairs of a batch, which several processes would have in parts: it is trained by one "
-            f"process, here are {world.size}. Start one, or take pretext = 'inpainting'."
+            f"{what}, which several processes would have in parts: it is trained by one process, here are {world.size}. Start one, or take "
+            "pretext = 'inpainting' and augment = 'none'."
         )
 
 

@@ -69,6 +69,33 @@ def test_weights_of_a_run_in_a_file(pci, own_recipe: Path, tmp_path: Path) -> No
     assert status == 1 and "no safetensors file" in err
 
 
+def test_any_key_of_a_training_can_be_set(pci, own_recipe: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    quick = ("--device", "cpu", "--quiet", "--epochs", "1")
+    changes = ("--set", "pretext=contrast", "--set", "encoder = residual", "--set", "learning_rate=1e-3", "--set", "batch_size=4")
+    out = tmp_path / "kept.safetensors"
+    status, *_ = pci("weights", "export", own_recipe, "--out", out, *quick, *changes)
+    _, card = pretrained.load_encoder(out)
+    assert status == 0 and card["command"].endswith(
+        "--set pretext=contrast --set 'encoder = residual' --set learning_rate=1e-3 --set batch_size=4"
+    )
+    assert card["architecture"]["encoder"] == "residual"
+    assert card["training"]["learning_rate"] == 1e-3 and card["training"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--set", "pretext"), "KEY=VALUE"),
+        (("--seed", "1", "--set", "seed=2"), "given twice"),
+        (("--set", "pretxt=contrast"), "Did you mean pretext"),
+        (("--set", "batch_size=many"), "must be int"),
+    ],
+)
+def test_what_cannot_be_set_is_told(pci, arguments: tuple[str, ...], said: str) -> None:  # type: ignore[no-untyped-def]
+    status, _, err = pci("train", "simulated-human", *arguments)
+    assert status != 0 and said in " ".join(err.replace("│", " ").split())
+
+
 def test_a_keras_network_from_file_to_features(pci, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("PCI_CACHE", str(tmp_path / "cache"))
     theirs = keras_file(random_model(1, 0.05)).write(tmp_path / "theirs.h5")
@@ -115,7 +142,11 @@ def test_info_says_what_to_expect(pci, own_recipe: Path, monkeypatch: pytest.Mon
     status, out, err = pci("info", own_recipe)
     assert status == 0, err
     assert "32 of 4 images, estimated from 6 of 8 fields" in out
-    assert "nothing made yet" in out and "cpu" in out and "pairs/s" in out
+    assert "nothing made yet" in out and "cpu" in out and "pairs/s" in out and "not the paper" not in out
+    keys = 'weigh = "images"\npair_by = "protein"\nleave_out_varying = 0.1\ntargets = "random"'
+    own_recipe.write_text(own_recipe.read_text().replace("epochs = 2", f"epochs = 2\n{keys}"))
+    line = "not the paper pair_by = protein, weigh = images, leave_out_varying = 0.1 (twice the training"
+    assert line in pci("info", own_recipe)[1]
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,8 @@ def test_numbers_that_are_none_are_named(make_cells: Callable[..., CellDataset],
 
 @pytest.mark.parametrize("pretext", ["contrast", "redundancy", "inpainting+contrast"])
 def test_the_pretexts_do_not_collapse(pretext: str, make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path) -> None:
-    trained = train(
-        make_cells(images=8, cells=12), recipe.replace(training={"pretext": pretext}), tmp_path / "m", device="cpu", precision="float32", quiet=True
-    )  # fmt: skip
+    spec = recipe.replace(training={"pretext": pretext})
+    trained = train(make_cells(images=8, cells=12), spec, tmp_path / "m", device="cpu", precision="float32", quiet=True)
     assert trained.model.architecture["pretext"] == pretext
 
 

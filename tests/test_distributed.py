@@ -121,6 +121,21 @@ def alone(dataset: CellDataset, out: Path, **training: Any) -> Any:
     return train(dataset, spec, out, precision="float32", device="cpu", quiet=True, shards=2)
 
 
+def test_two_processes_are_one_also_in_pairs_across_images(dataset: CellDataset, tmp_path: Path) -> None:
+    """Of proteins whose images lie apart, each as often, targets far in shape, in chunks."""
+    proteins = dataset.table["image"].str[1:].astype(int) % 4
+    with CellWriter(tmp_path / "mixed", dataset.channels, 0.5, recipe="made-up") as writer:
+        writer.add(np.array(dataset.crops), dataset.table.assign(protein=[f"P{p}" for p in proteins]))
+    mixed = CellDataset(tmp_path / "mixed")
+    keys = {"pair_by": "protein", "weigh": "images", "targets": "far"}
+    ends = finish(start(2, mixed.folder, tmp_path / "two", {"training": {**TINY, **keys}, "data": "chunked", "chunk": 25}))
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert "of 3 values of 'protein', each as often, 1 values of 'protein' held out" in ends[0][1]
+    spec = recipes.load("authors-toy-yeast").replace(training={**TINY, **keys})
+    train(mixed, spec, tmp_path / "one", precision="float32", device="cpu", quiet=True, shards=2, data="chunked", chunk=25)
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=ROUNDING)
+
+
 def test_two_processes_are_one(dataset: CellDataset, tmp_path: Path) -> None:
     ends = finish(start(2, dataset.folder, tmp_path / "two", {"training": TINY, "describe": True}))
     assert [code for code, _, _ in ends] == [0, 0], ends

@@ -30,7 +30,8 @@ def conv(x: np.ndarray, layer: nn.Conv2d) -> np.ndarray:
 
 
 def norm(x: np.ndarray, layer: nn.BatchNorm2d) -> np.ndarray:
-    mean, var, weight, bias = (t.detach().double().numpy()[:, None, None] for t in (layer.running_mean, layer.running_var, layer.weight, layer.bias))  # fmt: skip
+    known = (layer.running_mean, layer.running_var, layer.weight, layer.bias)
+    mean, var, weight, bias = (t.detach().double().numpy()[:, None, None] for t in known if t is not None)
     return (x - mean) / np.sqrt(var + layer.eps) * weight + bias
 
 

@@ -197,6 +197,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "targets": {"targets": "far"},
     "leave_out": {"leave_out": "variable"},
     "leave_out_varying": {"leave_out_varying": 0.2},
+    "contrast": {"pair_by": "protein", "weigh": "images", "pretext": "contrast"},
     "all": {"pair_by": "protein", "weigh": "images", "targets": "far", "leave_out": "variable", "leave_out_varying": 0.2},
 }
 

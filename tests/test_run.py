@@ -76,6 +76,12 @@ def test_another_seed_is_kept_beside(own: Run, own_recipe: Path, tmp_path: Path)
     assert before.items() <= times(own.folder).items()  # nothing that was there is lost
 
 
+def test_a_column_of_any_name_can_be_asked_for(own: Run, own_recipe: Path, tmp_path: Path) -> None:
+    run = fresh(own_recipe, tmp_path, training={"pair_by": "../cell line", "weigh": "images"})
+    assert run.variant.startswith("+pair_by=cell-line-") and run.variant.endswith("+weigh=images") and "/" not in run.variant
+    assert own.with_training(pair_by="protein").variant == "+pair_by=protein"
+
+
 def test_longer_training_starts_from_the_shorter_and_equals_an_uncut_one(
     own: Run, own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from pci_core import device as devices
 from pci_core import recipe as recipes
+from pci_core.augment import STRENGTHS, Strength
 from pci_core.networks import build
 from pci_core.preprocess import preprocess
 from pci_core.step import TrainingStep, prepare
@@ -16,9 +17,9 @@ from pci_core.step import TrainingStep, prepare
 CPU, SPEC = torch.device("cpu"), recipes.load("authors-toy-yeast").preprocess
 
 
-def step(dtype: torch.dtype = torch.float32) -> TrainingStep:
-    model = build("pci", 1, 1, 0.05, seed=0).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    return TrainingStep(model, torch.optim.Adam(model.parameters(), lr=1e-3), SPEC, CPU, dtype)
+def step(dtype: torch.dtype = torch.float32, pretext: str = "inpainting", strength: Strength | None = None) -> TrainingStep:
+    model = build("pci", 1, 1, 0.05, seed=0, pretext=pretext).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    return TrainingStep(model, torch.optim.Adam(model.parameters(), lr=1e-3), SPEC, CPU, dtype, strength=strength)
 
 
 def batch(pairs: int = 4, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,6 +67,25 @@ def test_compiled_it_gives_what_the_plain_one_gives() -> None:
         assert float(compiled(part, flips[:cut])) == pytest.approx(float(plain(part, flips[:cut])), rel=1e-5)
     for a, b in zip(compiled.model.parameters(), plain.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-3)  # Adam's first steps are of 1e-3 whatever the gradient's size
+
+
+@pytest.mark.usefixtures("without_code_generation")
+@pytest.mark.parametrize("pretext", ["contrast", "redundancy", "inpainting+contrast"])
+def test_compiled_other_pretexts_see_the_same_images_and_changes(pretext: str) -> None:
+    plain, compiled = (step(pretext=pretext, strength=STRENGTHS["strong"]) for _ in range(2))
+    raw, flips = batch()
+    group = torch.tensor([0, 0, 1, 2])
+    assert compiled.compile("default", devices.blank(tuple(raw.shape), "uint8", CPU)).startswith("compiled in")
+    for epoch in range(2):
+        found, expected = (float(s(raw, flips, 4, group, (0, epoch, 5))) for s in (compiled, plain))
+        # decomposed, and normed over eight cells: float32 rounding, amplified; Adam's first step may turn with a gradient near 0
+        assert found == pytest.approx(expected, rel=0.05 if epoch else 1e-4)
+    again = step(pretext=pretext, strength=STRENGTHS["strong"])
+    first = float(again(raw, flips, 4, group, (0, 0, 5)))
+    assert first == float(step(pretext=pretext, strength=STRENGTHS["strong"])(raw, flips, 4, group, (0, 0, 5)))
+    assert first != float(step(pretext=pretext, strength=STRENGTHS["strong"])(raw, flips, 4, group, (0, 0, 6)))
+    if pretext != "redundancy":  # which has no negatives
+        assert first != float(step(pretext=pretext, strength=STRENGTHS["strong"])(raw, flips, 4, torch.arange(4), (0, 0, 5)))
 
 
 def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

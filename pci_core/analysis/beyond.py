@@ -30,6 +30,7 @@ MORE, LESS = "more", "less"
 PAIRS = (("Cytosol", "Nucleoplasm"), ("Nucleoli", "Nucleoplasm"))
 RIM, SCORE, MIN_SIZE = "Nucleoli rim", "combined", 3  # notebooks 05, 07 and 04
 MULTI = ("paper", "ratio", "discriminant")  # the paper's score, the same without the own protein, and the best of notebook 06
+WAYS = ("cells of both", "with cells of one alone")
 KNN = "kNN, own {} left out"
 _NEEDS = (AnalysisNeedsError, CellTableError, UnknownNameError)  # what an analysis raises where the cells do not allow it
 Row = dict[str, Any]
@@ -75,9 +76,16 @@ def scorecard(adata: anndata.AnnData, recipe: Recipe, *, seed: int = 0, draws: i
     rows: list[Row] = []
     for name, part in parts.items():
         try:
-            rows += part()
+            found = list(part())  # all or none of its rows
         except _NEEDS as error:
             left_out[name] = str(error)
+            continue
+        rows += [r for r in found if np.isfinite(r["value"])]
+        left_out |= {
+            r["measure"]: f"it has no value: no feature tells these cells apart ({r['note']})."
+            for r in found
+            if not np.isfinite(r["value"])
+        }
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n_cells": "int64", "n_proteins": "int64"})
     table.attrs["left_out"] = left_out
     return table
@@ -106,9 +114,10 @@ def _knn(adata: anndata.AnnData, recipe: Recipe, seed: int, draws: int, left_out
         found = benchmark({"": adata}, label, **settings)
     classes, n_cells = found.settings["classes"], found.settings["n_cells"]
     n_proteins = _proteins(obs[label_text(obs[label]).isin(classes)])
+    leaks = "".join(f"; {why}" for why in found.omitted["why"] if str(why).startswith("LEAK"))
     for r in found.scores.itertuples():
         also = f"; own {group} left out" if r.left_out == group != unit else ""
-        note = f"{len(classes)} classes of '{label}', k = {r.k}, chance {1 / len(classes):.3f}{also}"
+        note = f"{len(classes)} classes of '{label}', k = {r.k}, chance {1 / len(classes):.3f}{also}{leaks}"
         yield _row(KNN.format(unit if r.left_out == group else r.left_out), (r.accuracy, r.low, r.high), MORE, n_cells, n_proteins, note)
 
 
@@ -147,14 +156,16 @@ def _fractions(adata: anndata.AnnData, recipe: Recipe, first: str, second: str, 
     """Notebook 06: rank correlation of a score with the known share in the second location."""
     _need(adata.obs, "location", "image")
     scores = multilocalization.score(adata, first, second, group=recipe.group, seed=seed)
-    ways = {"both": "cells of both", "all": "with cells of one alone"}
-    found = fractions.agreement(scores, names=MULTI, ways=[(cells, "cells") for cells in ways], draws=draws, seed=seed)
+    ways = {"both": (WAYS[0], MULTI), "all": (WAYS[1], MULTI[1:])}  # a cell of one alone is in the means of the paper's score: a leak
+    table = [fractions.agreement(scores, names=n, ways=[(w, "cells")], draws=draws, seed=seed) for w, (_, n) in ways.items()]
+    found = pd.concat(table)
     if not len(found):
         raise AnalysisNeedsError(f"no cell of '{first}' and '{second}' has a known fraction, as simulated cells have.")
     for r in found.itertuples():
         part = scores[(scores["set"] == "both") | (r.cells == "all")]
-        note = f"{ways[r.cells]}, {r.score}: {multilocalization.SCORES[r.score].format(unit=scores.attrs['unit'])}; at most {r.highest:.3f}"
-        name = f"Spearman, {first} and {second}, {ways[r.cells]}, {r.score}"
+        way = ways[r.cells][0]
+        note = f"{way}, {r.score}: {multilocalization.SCORES[r.score].format(unit=scores.attrs['unit'])}; at most {r.highest:.3f}"
+        name = f"Spearman, {first} and {second}, {way}, {r.score}"
         yield _row(name, (r.spearman, r.low, r.high), MORE, r.n_cells, _proteins(part), note)
 
 
@@ -213,4 +224,4 @@ def _need(obs: pd.DataFrame, *columns: str) -> None:
 
 
 def _proteins(obs: pd.DataFrame) -> int:
-    return int(obs["protein"].astype(str).replace("", np.nan).nunique()) if "protein" in obs else 0
+    return len(set(label_text(obs["protein"])) - {""}) if "protein" in obs else 0

@@ -125,13 +125,15 @@ def location_accuracy(adata: anndata.AnnData, label: str = "location", *, seed: 
         NaN or infinite features, or fields of several proteins or locations.
     """
     require(adata.obs, "field", "protein", label)
-    fields = _fields(adata[readable(adata.obs, label)], label)
-    names, code = np.unique(fields.obs[label].astype(str).to_numpy(), return_inverse=True)
-    if len(names) < 2:
+    used = readable(adata.obs, label)
+    terms = label_text(adata.obs[label])[used].nunique()
+    if terms < 2:
         raise AnalysisNeedsError(
-            f"reading '{label}' from fields of other proteins needs two values of it with two proteins each; found {len(names)}. "
+            f"reading '{label}' from fields of other proteins needs two values of it with two proteins each; found {terms}. "
             "Take more proteins, or another label."
         )
+    fields = _fields(adata[used], label)
+    names, code = np.unique(fields.obs[label].astype(str).to_numpy(), return_inverse=True)
     group = pd.factorize(fields.obs["protein"].astype(str).to_numpy())[0]
     fold = make_folds(code, group, seed=seed)
     if lost := [str(names[c]) for c in unlearnable(code, fold)]:
@@ -159,7 +161,9 @@ def _fields(adata: anndata.AnnData, *labels: str) -> anndata.AnnData:
     if not np.isfinite(x).all():
         raise CellTableError("the features hold NaN or infinite values, which have no mean. Leave those cells or columns out.")
     obs = pd.DataFrame({c: label_text(adata.obs[c]) for c in dict.fromkeys(("field", "protein", *labels))}, index=adata.obs.index)
-    named = (obs["protein"] != "").to_numpy()
+    named = ((obs["protein"] != "") & (obs["field"] != "")).to_numpy()
+    if not named.any():
+        raise AnalysisNeedsError("no cell has both a field and a protein, so nothing can be tested by protein. Fill these columns.")
     fields = aggregate(anndata.AnnData(x[named], obs=obs[named]), by="field")
     for column in obs.columns:
         if column not in fields.obs and column != "field":

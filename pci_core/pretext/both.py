@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pci_core.encoders import scaled
+from pci_core.encoders import follow, scaled
 from pci_core.model import PairedCellInpainting
 from pci_core.pretext.contrast import contrast
 from pci_core.pretext.head import head
@@ -27,6 +27,7 @@ class InpaintingContrast(PairedCellInpainting):
         super().__init__(n_protein, n_structural, width, encoder, loss)
         self.architecture["pretext"] = self.pretext
         self.head = head(self.source.outputs, scaled(self.hidden, width), self.embedded)
+        follow(self)
 
     def loss(self, source: Tensor, target: Tensor, group: Tensor | None = None, views: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Return the loss of each pair, (N,): that of `contrast`, and the painting's times `PAINTING`.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pci_core.encoders import build_encoder, initialise, scaled
+from pci_core.encoders import build_encoder, follow, initialise, scaled
 
 
 def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -43,6 +43,7 @@ class Embedding(nn.Module):
         self.source = build_encoder(encoder, n_protein + n_structural, width)
         self.head = head(self.source.outputs, scaled(self.hidden, width), self.embedded)
         initialise(self)
+        follow(self)
 
     def forward(self, cells: Tensor) -> Tensor:
         """Map (N, C, H, W) in [0, 1] to embeddings, (N, embedded) float32."""
