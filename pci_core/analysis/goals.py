@@ -107,11 +107,41 @@ def verdict(kept: Kept, trained: str, ours: str, papers: Sequence[str], layer: s
         or `NONE`; ``n_cells, n_proteins``; ``told``: the same in a sentence. ``attrs["against"]``: which of the paper's it was.
     """
     on = {place: overview.cards(kept, place, layer, papers, paper_layer) for place in (trained, REAL)}
-    rival = _highest({v: t for v, t in on[trained].items() if v.split(" (")[0] in papers})
-    rows = [_row(g, place := REAL if g.real else trained, on[place].get(ours, []), on[place].get(rival, []), ours) for g in GOALS]
+    rivals = [v for v in on[trained] if v.split(" (")[0] in papers]
+    out = judge(on, trained, ours, rivals)
     last = Goal(f"the last layer ({layer}) serves as well as {paper_layer}: kNN, own protein left out", KNN, _same)
     both = [kept.cards(trained, where).get(ours, []) for where in (layer, paper_layer)]
-    rows.append(_row(last, trained, *both, ours))
+    against = out.attrs["against"]
+    out = pd.concat([out, pd.DataFrame([_row(last, trained, *both, ours)], columns=COLUMNS)], ignore_index=True)
+    out.attrs["against"] = against
+    return out
+
+
+def judge(on: Mapping[str, Cards], trained: str, ours: str, rivals: Sequence[str]) -> pd.DataFrame:
+    """Hold scorecards against every goal but that of the layers.
+
+    Parameters
+    ----------
+    on : mapping of str to mapping
+        By recipe scored on: scorecards by name, one table a seed, the same seeds in the same places.
+    trained : str
+        The recipe that all goals but that of `REAL` are about.
+    ours : str
+        Name of what is judged.
+    rivals : sequence of str
+        Names of the paper's method; the strongest on `trained` sets the goals.
+
+    Returns
+    -------
+    DataFrame
+        See `verdict`.
+    """
+    rival = _highest({v: on[trained][v] for v in rivals})
+    rows = []
+    for goal in GOALS:
+        place = REAL if goal.real else trained
+        cards = on.get(place, {})
+        rows.append(_row(goal, place, cards.get(ours, []), cards.get(rival, []), ours))
     out = pd.DataFrame(rows, columns=COLUMNS)
     out.attrs["against"] = rival
     return out
@@ -145,7 +175,8 @@ def _row(goal: Goal, on: str, own: Sequence[pd.DataFrame], paper: Sequence[pd.Da
     found = NO if mean < 0 else YES if low >= 0 else MEAN
     have, want = float(values[margin.index].mean()), float(needed[margin.index].mean())
     row = next(t for t in own if (t["measure"] == goal.measure).any()).set_index("measure").loc[goal.measure]
-    return [goal.name, have, want, mean, low, high, len(margin), found, row["n_cells"], row["n_proteins"], _told(goal, found, have, want, high)]
+    told = _told(goal, found, have, want, high)
+    return [goal.name, have, want, mean, low, high, len(margin), found, int(row["n_cells"]), int(row["n_proteins"]), told]
 
 
 def _told(goal: Goal, found: str, have: float, want: float, high: float) -> str:
@@ -154,7 +185,7 @@ def _told(goal: Goal, found: str, have: float, want: float, high: float) -> str:
         also = ", which is more than there can be" if goal.more and want > 1 else ""
         also += "; the seeds do not rule it out" if high > 0 else ""
         return f"This claim fell: {how}{also}."
-    return f"Reached: {how}." if found == YES else f"Reached in the mean, but the seeds do not make it sure: {how}."
+    return f"Reached: {how}." if found == YES else f"Reached in the mean, but no interval over seeds makes it sure: {how}."
 
 
 def _highest(cards: Cards) -> str:

@@ -123,10 +123,8 @@ class Kept:
         return out
 
     def costs(self) -> pd.DataFrame:
-        """Return what trainings cost: by variant ``pairs_per_second`` of processor time on all cores together, and ``cpu_hours``, in the mean."""
-        table = self.runs.assign(
-            pairs_per_second=self.runs["pairs"] / self.runs["cpu_seconds"], cpu_hours=self.runs["cpu_seconds"] / 3600
-        )
+        """Return what trainings cost in the mean, by variant: ``pairs_per_second`` and ``cpu_hours`` of all cores' time together."""
+        table = self.runs.assign(pairs_per_second=self.runs["pairs"] / self.runs["cpu_seconds"], cpu_hours=self.runs["cpu_seconds"] / 3600)
         return table.groupby("variant", sort=False)[["pairs_per_second", "cpu_hours"]].mean()
 
 

@@ -207,8 +207,8 @@ def tables(kept: Kept, layer: str, papers: Sequence[str], paper_layer: str, *, m
 
 def described(budget: pd.Series) -> str:
     """Return the length of a training in words."""
-    n = int(budget["epochs"])
-    return f"width {budget['width']:g}, {n} epoch{'s' * (n != 1)}, {budget['pairs']:,.0f} pairs in the mean, {budget['trainings']} trainings"
+    n, pairs = int(budget["epochs"]), f"{budget['pairs']:,.0f} pairs in the mean"
+    return f"width {budget['width']:g}, {n} epoch{'s' * (n != 1)}, {pairs}, {budget['trainings']} trainings"
 
 
 def live(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

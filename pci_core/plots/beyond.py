@@ -37,7 +37,9 @@ def losses() -> Figure:
     style.head(figure, "What each pretext task sees of a pair of cells", handles)
     style.foot(
         figure,
-        "drawn, not measured · thick frame: the source cell encoder, the only part that is kept · inpainting+contrast adds the first two losses",
+        "drawn, not measured",
+        "thick frame: the source cell encoder, the only part that is kept",
+        "inpainting+contrast adds the first two losses",
     )
     return figure
 
@@ -74,7 +76,8 @@ def _stage(axes: Axes, title: str) -> None:
 
 
 def _box(axes: Axes, at: tuple[float, float], text: str, colour: str, kept: bool = False, width: float = 4.0) -> None:
-    axes.add_patch(FancyBboxPatch(at, width, 1.6, boxstyle="round,pad=0,rounding_size=0.25", fc=colour, ec="black", lw=2.2 if kept else 0.7))
+    shape = "round,pad=0,rounding_size=0.25"
+    axes.add_patch(FancyBboxPatch(at, width, 1.6, boxstyle=shape, fc=colour, ec="black", lw=2.2 if kept else 0.7))
     axes.text(at[0] + width / 2, at[1] + 0.8, text, ha="center", va="center", fontsize=8)
 
 
@@ -221,5 +224,5 @@ def long(table: pd.DataFrame, panels: Mapping[str, tuple[str, str]], series: Seq
     for name, part in series or [("", table)]:
         for label, (cells, measure) in panels.items():
             found = part[(part["cells"] == cells) & (part["measure"] == measure)]
-            parts.append(found.assign(features=found["variant"].map(spoken), panel=label, series=name)[["features", "value", "low", "high", "panel", "series"]])
-    return pd.concat(parts, ignore_index=True)
+            parts.append(found.assign(features=found["variant"].map(spoken), panel=label, series=name))
+    return pd.concat(parts, ignore_index=True)[["features", "value", "low", "high", "panel", "series"]]
