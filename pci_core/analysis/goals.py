@@ -20,6 +20,8 @@ from pci_core.analysis.variants import mean_interval
 KNN, DROP, RIM = (overview.MEASURES[m] for m in ("kNN, own protein out", "drop between cell lines", "rim AP"))
 FRACTION, NUISANCE = overview.MEASURES["Spearman, cytosol + nucleoplasm"], overview.MEASURES["nuisance R²"]
 REAL = "hpa-duloc"
+PAPERS = ("inpainting", "inpainting, faster")  # variants that are the paper's method: at its own learning rate, and at ten times that
+PAPER_LAYER, LAST = "conv4", "conv5"  # the paper's choice, and the last layer, by which variants are judged
 YES, MEAN, NO, NONE = "reached", "reached in the mean only", "not reached", "not measured"
 COLUMNS = ["goal", "ours", "needed", "margin", "low", "high", "n_seeds", "verdict", "n_cells", "n_proteins", "told"]
 Cards = Mapping[str, Sequence[pd.DataFrame]]
