@@ -10,8 +10,10 @@ import pytest
 
 from pci_core import comparison
 from pci_core.comparison import compare, gather, paper_figures, parse_table, summary
-from pci_core.errors import CellTableError, RecipeError, UnknownNameError, WeightsUnavailableError
+from pci_core.errors import CellTableError, CheckpointError, RecipeError, UnknownNameError, WeightsUnavailableError
+from pci_core.networks import build
 from pci_core.run import Run
+from pci_core.weights import save_safetensors
 
 
 @pytest.fixture
@@ -88,3 +90,41 @@ def test_a_sample_for_another_label_lies_beside(own_recipe: Path, tmp_path: Path
     assert other.feature_files("pixels")["pixels"].name == "pixels+cells=24+label=image.h5ad"
     assert len(other.cells()) == 24 and len(part.cells()) == 24  # neither is drawn again
     assert part.feature_files("pixels")["pixels"].stat().st_mtime_ns == before
+
+
+def encoder(path: Path, pretext: str, names: tuple[str, str], floor: float = 0.05) -> Path:
+    """Write an untrained encoder of two channels with its card; return the file."""
+    model = build("pci", 1, 1, 0.05, seed=0, pretext=pretext)
+    channels = [{"name": n, "role": r} for n, r in zip(names, ("protein", "structural"), strict=True)]
+    card = {"architecture": model.architecture, "channels": channels, "preprocess": {"floor": floor}}
+    save_safetensors({k: v for k, v in model.source.state_dict().items()}, path, card)
+    return path
+
+
+def test_other_networks_fit_or_say_why_not(own: Run, tmp_path: Path) -> None:
+    fits = encoder(tmp_path / "fits.safetensors", "contrast", ("protein", "marker"))
+    paper = encoder(tmp_path / "paper.safetensors", "inpainting", ("protein", "marker"))
+    channels = encoder(tmp_path / "channels.safetensors", "contrast", ("gfp", "marker"))
+    scaled = encoder(tmp_path / "scaled.safetensors", "contrast", ("protein", "marker"), floor=0.1)
+    found, left_out = comparison.other_networks(own, [str(p) for p in (fits, paper, channels, scaled)])
+    assert {n: o.pretext for n, o in found.items()} == {"fits": "contrast", "paper": "inpainting"}
+    assert "gfp" in left_out[str(channels)] and "rescaled in another way" in left_out[str(scaled)]
+    made = found["fits"].run.features("conv1")["conv1"]
+    assert made.uns["pci"]["pretext"] == "contrast" and made.n_obs == 32
+    assert "fits.safetensors" in own.used.files  # what it handed out, the run has used
+
+
+def test_the_own_network_is_no_other_and_shipped_ones_of_other_channels_are_told(own: Run) -> None:
+    found, left_out = comparison.other_networks(own)
+    assert not found and "simulated-human" in left_out and "the cells have ['protein', 'marker']" in left_out["simulated-human"]
+    human = Run("simulated-human", own.folder.parent, quiet=True)
+    found, left_out = comparison.other_networks(human)
+    assert "simulated-human" not in found and "hpa-duloc" in found and "simulated-yeast" in left_out
+    assert {o.run.folder for o in found.values()} == {human.folder}
+
+
+def test_a_network_that_nobody_knows_or_a_file_that_is_not_there_stops(own: Run, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="simulated-human"):
+        comparison.other_networks(own, ["simulated-humans"])
+    with pytest.raises(CheckpointError, match="is not there"):
+        comparison.other_networks(own, [str(tmp_path / "none.safetensors")])

@@ -84,3 +84,16 @@ def test_many_changed_files_are_counted() -> None:
     assert differences({"package": old}, {"package": new}) == ["package changed: 0, 1, 2, 3 and 5 more"]
     assert differences({"package": "one hash, as stamps had before"}, {"package": new}) == ["package changed"]
     assert differences({}, {"package": new}) == ["it was not made yet"] and differences({"package": new}, {"package": new}) == []
+
+
+def test_kept_tables_that_a_template_reads_count(tmp_path: Path) -> None:
+    template, kept = tmp_path / "notebooks" / "a.ipynb", tmp_path / "benchmarks" / "results" / "beyond"
+    template.parent.mkdir()
+    kept.mkdir(parents=True)
+    write(template, "tables = None  # None: benchmarks/results/beyond of the repository")
+    first = inputs(template, {"recipe": "simulated-human"})
+    (kept / "runs.csv").write_text("variant")
+    second = inputs(template, {"recipe": "simulated-human"})
+    assert first != second and differences(first, second) == ["files changed: runs.csv"]
+    write(template, "1 + 1")
+    assert not inputs(template, {"recipe": "simulated-human"})["files"]

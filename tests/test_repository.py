@@ -375,6 +375,11 @@ def test_recipe_of_own_images_is_valid() -> None:
     assert recipe.parse(tomllib.loads(blocks[0]), "own_images.md").source.kind == "table"
 
 
+def test_recipe_of_another_pretext_is_valid() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "book" / "beyond.md").read_text(), re.DOTALL)
+    assert recipe.parse(tomllib.loads(block), "beyond.md").training.pretext == "contrast"
+
+
 def test_citation_names_version_licence_and_paper() -> None:
     content = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert content["cff-version"] == "1.2.0" and content["message"] and content["title"] and content["authors"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import kept_trainings
 import pandas as pd
 import pytest
 
@@ -120,3 +121,13 @@ def test_outside_of_a_clone(tmp_path: Path, own_recipe: Path, monkeypatch: pytes
     monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
     with pytest.raises(BookError, match="holds no analysis notebook"):
         results.keep(tmp_path, str(own_recipe))
+
+
+def test_kept_trainings_stand_on_their_section(tmp_path: Path) -> None:
+    kept_trainings.write(tmp_path / "benchmarks" / "results" / "beyond")
+    page = results.fill("<!-- results: 10_beyond -->", tmp_path / "book" / "results", tmp_path / "tables")
+    lines = page.splitlines()
+    assert lines[0].startswith("**Trained on simulated-human (SIMULATED cells); width 0.125") and lines[0].endswith("kept**")
+    assert lines[2].startswith("|  | seeds | kNN, own protein out | drop between cell lines |")
+    assert any(line.startswith("| contrast | 3 | 0.71 ± 0.02 ★ |") for line in lines)
+    assert "Made by `benchmarks/beyond.py`" in lines[-1]

@@ -80,6 +80,12 @@ class Kept:
         )
         return table.sort_values(["variants", "trainings", "epochs"], ascending=[False, False, True], ignore_index=True)
 
+    def require(self, *layers: str) -> None:
+        """Raise `UnknownNameError` unless trainings were scored by each of these layers."""
+        for layer in layers:
+            if layer not in set(self.scores["layer"]):
+                raise unknown_name("layer among the kept scores", layer, sorted(set(self.scores["layer"])))
+
     def of(self, budget: pd.Series) -> Kept:
         """Return the trainings of one row of `budgets` alone."""
 

@@ -13,7 +13,7 @@ import pandas as pd
 from pci_core import recipe as recipes
 from pci_core.analysis.kept import Kept
 from pci_core.analysis.variants import compare
-from pci_core.errors import AnalysisNeedsError
+from pci_core.errors import ParameterError
 
 MORE, LESS = "more", "less"
 MEASURES = {  # how a column is headed: the scorecard's name of the measure
@@ -63,7 +63,7 @@ def cards(kept: Kept, cells: str, layer: str, papers: Sequence[str], paper_layer
 
     Raises
     ------
-    AnalysisNeedsError
+    ParameterError
         Something was scored there, but none of `papers`.
     """
     last, own = kept.cards(cells, layer), kept.cards(cells, paper_layer)
@@ -72,7 +72,7 @@ def cards(kept: Kept, cells: str, layer: str, papers: Sequence[str], paper_layer
     first = {at_layer(p, paper_layer): own[p] for p in papers if p in own and paper_layer != layer}
     first |= {p: last[p] for p in papers if p in last}
     if not first:
-        raise AnalysisNeedsError(
+        raise ParameterError(
             f"none of the kept trainings scored on {cells} is the paper's method ({'; '.join(papers)}); there are: {'; '.join(last)}. "
             "Train it with benchmarks/beyond.py, or name what to compare with by -p paper 'NAME;NAME'."
         )

@@ -203,13 +203,11 @@ def _short(measure: str) -> str:
     return measure.removeprefix("nuisance R², ").replace(" of ", " of\n")
 
 
-def long(table: pd.DataFrame, panels: Mapping[str, tuple[str, str]], series: Sequence[tuple[str, pd.DataFrame]] = ()) -> pd.DataFrame:
+def long(panels: Mapping[str, tuple[str, str]], series: Sequence[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     """Put tables of `pci_core.analysis.overview.compared` into the form of `pci_core.plots.dots.dots`.
 
     Parameters
     ----------
-    table : DataFrame
-        Taken where `series` is empty.
     panels : mapping of str to (str, str)
         Heading of a panel to (cells, measure).
     series : sequence of (str, DataFrame)
@@ -221,7 +219,7 @@ def long(table: pd.DataFrame, panels: Mapping[str, tuple[str, str]], series: Seq
         ``features`` (the variant), ``value, low, high, panel, series``.
     """
     parts = []
-    for name, part in series or [("", table)]:
+    for name, part in series:
         for label, (cells, measure) in panels.items():
             found = part[(part["cells"] == cells) & (part["measure"] == measure)]
             parts.append(found.assign(features=found["variant"].map(spoken), panel=label, series=name))
