@@ -128,6 +128,12 @@ class Kept:
             out[str(measure)] = " / ".join(n)
         return out
 
+    def size(self, cells: str) -> str:
+        """Return on how many cells of a recipe, and proteins, its scores stand: ``"up to 9,947 cells of 120 proteins"``."""
+        found = self.scores.loc[self.scores["cells"] == cells, ["n_cells", "n_proteins"]].max().fillna(0).astype(int)
+        proteins = f" of {found['n_proteins']:,} proteins" if found["n_proteins"] else ""
+        return f"up to {found['n_cells']:,} cells{proteins}"
+
     def costs(self) -> pd.DataFrame:
         """Return what trainings cost in the mean, by variant: ``pairs_per_second`` and ``cpu_hours`` of all cores' time together."""
         table = self.runs.assign(pairs_per_second=self.runs["pairs"] / self.runs["cpu_seconds"], cpu_hours=self.runs["cpu_seconds"] / 3600)

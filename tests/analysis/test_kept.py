@@ -68,6 +68,7 @@ def test_costs_are_pairs_a_second_and_hours(folder: Path) -> None:
 def test_counts_leave_out_proteins_that_are_not_known(folder: Path) -> None:
     found = read(folder)
     assert found.counts("simulated-human")[made.KNN] == "1,200 / 99" and found.counts("hpa-duloc")[made.FRACTION] == "1,200"
+    assert found.size("simulated-human") == "up to 1,200 cells of 99 proteins" and found.size("hpa-duloc") == "up to 1,200 cells"
 
 
 def test_without_a_clone_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
