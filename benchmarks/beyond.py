@@ -53,9 +53,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 LAYERS = ("conv4", "conv5")  # the paper's choice on the whole, and the last
 
 
+def _name(variant: str, seed: int, epochs: int, args: argparse.Namespace) -> str:
+    return f"{args.recipe}-w{args.width:g}-e{epochs}-{variant}-{seed}".replace(", ", "_").replace(" ", "_").replace("+", "_")
+
+
 def one(variant: str, seed: int, args: argparse.Namespace) -> None:
     """Train, describe, score; write one file."""
-    name = f"{args.recipe}-w{args.width:g}-e{args.epochs}-{variant}-{seed}".replace(", ", "_").replace(" ", "_").replace("+", "_")
+    name = _name(variant, seed, args.epochs, args)
     path = Path(args.work) / f"{name}.json"
     if path.exists():
         return
@@ -66,6 +70,10 @@ def one(variant: str, seed: int, args: argparse.Namespace) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     weights = run.train() / "weights.safetensors"
     cost = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+    shorter = [p for e in range(args.epochs - 1, 0, -1) if (p := Path(args.work) / f"{_name(variant, seed, e, args)}.json").exists()]
+    if shorter:  # a longer training goes on from it, and what that cost was not spent again
+        before = json.loads(shorter[0].read_text(encoding="utf-8"))
+        cost = {k: v + before[k] for k, v in cost.items()}
     card = run.card()
     cards: dict[str, Any] = {}
     for recipe in dict.fromkeys([args.recipe, *filter(None, args.transfer.split(","))]):
