@@ -70,7 +70,8 @@ class Book:
         if prose.name == results.PAGE:
             kept = self.root / "book" / results.FOLDER
             out += [*sorted(kept.glob("*/*.csv")), *sorted(kept.glob(f"*/{results.PROVENANCE}"))]
-            out += [*sorted((self.root / "benchmarks" / "results" / "feature_sets").glob("*.json"))]
+            measured = self.root / "benchmarks" / "results"
+            out += [*sorted((measured / "feature_sets").glob("*.json")), *sorted((measured / "beyond").glob("*.csv"))]
             out += sorted((self.run.folder / "tables").glob("*_scores.csv"))
         return out
 

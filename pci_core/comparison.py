@@ -11,12 +11,13 @@ from pathlib import Path
 import anndata
 import pandas as pd
 
+from pci_core import pretrained
 from pci_core.analysis.benchmark import CLASSIFIERS, KS, benchmark
 from pci_core.analysis.join import left_out_by_reading, read_table
 from pci_core.analysis.paper import PAPER_K, paper_figure
 from pci_core.analysis.result import Benchmark, save_table
 from pci_core.encoders import LAYERS
-from pci_core.errors import RecipeError, WeightsUnavailableError
+from pci_core.errors import CheckpointError, DownloadError, RecipeError, WeightsUnavailableError
 from pci_core.logs import MEASURED, write_log
 from pci_core.names import parse_feature_name
 from pci_core.run import Run
@@ -220,6 +221,68 @@ def summary(found: Compared, run: Run) -> str:
             *(f"  {r.what}: {r.why} ({r.n_cells:,} cells)" for r in found.benchmark.omitted.itertuples()),
         ]
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Other:
+    """A trained network that fits a run's cells.
+
+    Attributes
+    ----------
+    run : Run
+        On the same cells; its PCI features come from that network.
+    pretext : str
+        What the network learned from its pairs.
+    """
+
+    run: Run
+    pretext: str
+
+
+def other_networks(run: Run, names: Sequence[str] = ()) -> tuple[dict[str, Other], dict[str, str]]:
+    """Return other trained networks for the same cells, and which networks do not fit these cells.
+
+    Parameters
+    ----------
+    run : Run
+    names : sequence of str
+        Of weights, see `pci_core.pretrained.find`; empty: all encoders that ship with the package. The run's own is passed over.
+
+    Returns
+    -------
+    others : dict of str to Other
+        By name; what their runs hand out counts as used by `run`.
+    left_out : dict of str to str
+        Why a network cannot describe these cells: other channels or another rescaling, or it cannot be downloaded.
+
+    Raises
+    ------
+    UnknownNameError
+        Weights of a name that nobody knows.
+    CheckpointError
+        A file that is not there, or a pickle.
+    """
+    others: dict[str, Other] = {}
+    left_out: dict[str, str] = {}
+    for name in names or [n for n in pretrained.names() if pretrained.has(n)]:
+        if pretrained.absolute(name) == pretrained.absolute(run.recipe.training.pretrained, run.recipe.folder):
+            continue
+        try:
+            given = pretrained.find(name, progress=not run.quiet)
+        except DownloadError as error:
+            left_out[name] = str(error)
+            continue
+        try:
+            _, card = pretrained.load_fitting(given.path, given.name, run.recipe)
+        except CheckpointError as error:
+            left_out[name] = str(error)
+            continue
+        label = Path(name).stem if pretrained.is_file(name) else name
+        other = Run(run.recipe, run.folder.parent, training={"pretrained": name}, device=run.device, precision=run.precision,
+                    compile=run.compile, crops=run.crops, jobs=run.jobs, quiet=run.quiet)  # fmt: skip
+        other.used = run.used
+        others[label] = Other(other, card["architecture"].get("pretext", "inpainting"))
+    return others, left_out
 
 
 def with_interval(accuracy: float, low: float | None, high: float | None) -> str:

@@ -33,6 +33,7 @@ _NOT_USED_BY_NOTEBOOKS = (
     "cli_options.py", "cli_provenance.py", "cli_weights.py", "docs.py", "executing.py", "results.py", "settled.py",
 )  # fmt: skip
 _FILES = (".toml", ".csv", ".parquet", ".h5ad")
+_KEPT = re.compile(r"benchmarks/results/\w+")  # a folder of kept tables that a template reads
 _WORDS = {"cells": "template", "data": "source of the cells", "environment": "libraries"}  # of what a stamp calls otherwise
 _NAMED = 4  # changed files that a reason names
 _ENVIRONMENT = ("torch", "numpy", "pandas", "anndata", "scikit-image", "scikit-learn", "scipy", "matplotlib", "umap-learn")
@@ -50,6 +51,8 @@ def inputs(template: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     cells = json.loads(template.read_text(encoding="utf-8"))["cells"]
     files = [Path(v) for v in parameters.values() if isinstance(v, str) and v.endswith(_FILES) and Path(v).is_file()]
+    folders = dict.fromkeys(f for c in cells for f in _KEPT.findall("".join(c["source"])))
+    files += [p for f in folders for p in sorted((template.parent.parent / f).glob("*.csv"))]
     return {
         "cells": content_hash([[c["cell_type"], c["source"], c.get("metadata", {}).get("tags", [])] for c in cells]),
         "parameters": dict(parameters),

@@ -20,6 +20,9 @@ import pandas as pd
 
 import pci_core
 from pci_core import device as devices
+from pci_core.analysis import kept as trainings
+from pci_core.analysis import overview
+from pci_core.analysis.goals import LAST, PAPER_LAYER, PAPERS
 from pci_core.analysis.paper import paper_figure
 from pci_core.errors import AnalysisNeedsError, BookError, DatasetError, unknown_name
 from pci_core.executing import execute, recipe_argument
@@ -175,6 +178,8 @@ def _section(notebook: str, kept: Path, own: Path) -> str:
     if notebook == "02_layer_benchmark":
         found = [benchmark_scores(p) for p in sorted((kept.parent.parent / _BENCHMARKS).glob("*.json"))]
         parts += [_table(t, f"{t['recipe'].iloc[0]}, kept") for t in found]
+    if notebook == "10_beyond" and all((kept.parent.parent / trainings.PLACE / n).is_file() for n in (trainings.RUNS, trainings.SCORES)):
+        parts += _trainings(kept.parent.parent / trainings.PLACE)
     for path in sorted(kept.glob(f"*/{notebook}.csv")):
         parts.append(_table(_read(path), f"{path.parent.name}, kept", _provenance(path)))
     mine = sorted(own.glob(f"{notebook}_*_scores.csv")) if notebook != "02_layer_benchmark" else []
@@ -182,6 +187,18 @@ def _section(notebook: str, kept: Path, own: Path) -> str:
         table = pd.concat([_read(p) for p in mine], ignore_index=True)
         parts.append(_table(table, f"{own.parent.name}, this build"))
     return "\n\n".join(parts) or "*No table of this analysis was kept, and this build did not make one.*"
+
+
+def _trainings(folder: Path) -> list[str]:
+    """Lay out the kept trainings of each budget, on the cells that they were trained on: a row a variant, a column a measure."""
+    found = trainings.read(folder)
+    assert found is not None  # of a folder that was named
+    tables = overview.tables(found, LAST, PAPERS, PAPER_LAYER, moved=False)
+    made = f"Made by `benchmarks/beyond.py`; means over seeds ± half the 95 % interval, {overview.WINNER}: the best mean of a column."
+    return [
+        "\n".join([f"**{title}, kept**", "", *_markdown([["", *table.columns], *(map(list, table.reset_index().to_numpy()))]), "", made])
+        for title, table in tables.items()
+    ]
 
 
 def benchmark_scores(path: Path) -> pd.DataFrame:

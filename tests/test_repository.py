@@ -327,7 +327,7 @@ def test_every_notebook_checks_its_parameters_before_anything_else() -> None:
 def test_every_notebook_can_install_itself_on_colab() -> None:
     from pci_core.notebook import COLAB_CELL
 
-    assert len(notebooks()) >= 9
+    assert len(notebooks()) >= 10
     for path in notebooks():
         cells = json.loads(path.read_text())["cells"]
         assert "".join(cells[1]["source"]) == COLAB_CELL, f"{path.name}: the second cell is not pci_core.notebook.COLAB_CELL"

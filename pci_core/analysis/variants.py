@@ -54,8 +54,8 @@ def compare(cards: Mapping[str, Sequence[pd.DataFrame]], baseline: str) -> pd.Da
         for measure in table.index:
             values, base = table.loc[measure], seeds[baseline].loc[measure] if measure in seeds[baseline].index else pd.Series(dtype=float)
             off = (values - base).dropna()  # by seed
-            mean, low, high = _mean_interval(values.dropna())
-            step, step_low, step_high = _mean_interval(off)
+            mean, low, high = mean_interval(values.dropna())
+            step, step_low, step_high = mean_interval(off)
             wrong = 1 - base.mean() if measure.startswith("kNN") else np.nan
             kept = (1 - mean) / wrong if wrong > 0 else np.nan
             note = _too_few(len(values.dropna()), len(off))
@@ -79,7 +79,8 @@ def _by_seed(variant: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({i: t.set_index("measure")["value"].astype(float).reindex(order) for i, t in enumerate(tables)}, index=order)
 
 
-def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
+def mean_interval(values: pd.Series) -> tuple[float, float, float]:
+    """Return the mean of values of several seeds with its 95 % interval by Student's t; NaN for both ends below `LEAST_SEEDS`."""
     n, mean = len(values), float(values.mean()) if len(values) else float("nan")
     if n < LEAST_SEEDS:
         return mean, float("nan"), float("nan")
