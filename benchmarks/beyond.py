@@ -13,15 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import anndata
 import pandas as pd
 import torch
 
 from pci_core import device as devices
 from pci_core.analysis import beyond
+from pci_core.features import extract, read_features
+from pci_core.pretrained import load_encoder
 from pci_core.run import Run
 from pci_core.storage import write_json
 from pci_core.tables import write_csv
@@ -53,9 +57,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 LAYERS = ("conv4", "conv5")  # the paper's choice on the whole, and the last
 
 
+def _name(variant: str, seed: int, epochs: int, args: argparse.Namespace) -> str:
+    return f"{args.recipe}-w{args.width:g}-e{epochs}-{variant}-{seed}".replace(", ", "_").replace(" ", "_").replace("+", "_")
+
+
+def _described(there: Run, weights: Path) -> dict[str, anndata.AnnData]:
+    """Return features of other cells, whatever their channels are called: number, order and rescaling are those of the training."""
+    encoder, _ = load_encoder(weights, there.recipe.preprocess)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = {layer: Path(scratch) / f"{layer}.h5ad" for layer in LAYERS}
+        extract(there.cells(), encoder, paths, there.recipe.preprocess, {"model": "pci"}, quiet=True)
+        return {layer: read_features(path) for layer, path in paths.items()}
+
+
 def one(variant: str, seed: int, args: argparse.Namespace) -> None:
     """Train, describe, score; write one file."""
-    name = f"{args.recipe}-w{args.width:g}-e{args.epochs}-{variant}-{seed}".replace(", ", "_").replace(" ", "_").replace("+", "_")
+    name = _name(variant, seed, args.epochs, args)
     path = Path(args.work) / f"{name}.json"
     if path.exists():
         return
@@ -66,12 +83,15 @@ def one(variant: str, seed: int, args: argparse.Namespace) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     weights = run.train() / "weights.safetensors"
     cost = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+    shorter = [p for e in range(args.epochs - 1, 0, -1) if (p := Path(args.work) / f"{_name(variant, seed, e, args)}.json").exists()]
+    if shorter:  # a longer training goes on from it, and what that cost was not spent again
+        before = json.loads(shorter[0].read_text(encoding="utf-8"))
+        cost = {k: v + before[k] for k, v in cost.items()}
     card = run.card()
     cards: dict[str, Any] = {}
     for recipe in dict.fromkeys([args.recipe, *filter(None, args.transfer.split(","))]):
-        taken = {"pretrained": str(weights)}
-        there = run if recipe == args.recipe else Run(recipe, args.runs, training=taken, data=places.get(recipe), quiet=True)
-        for layer, adata in there.features(LAYERS).items():
+        there = run if recipe == args.recipe else Run(recipe, args.runs, data=places.get(recipe), quiet=True)
+        for layer, adata in (run.features(LAYERS) if there is run else _described(there, weights)).items():
             card_of = beyond.scorecard(adata, there.recipe, seed=0, draws=args.draws)
             cards[f"{recipe} {layer}"] = card_of.to_dict("records")
     facts = {
@@ -112,7 +132,9 @@ def main() -> None:
     parser.add_argument("--only", default=";".join(VARIANTS), help="variants, with semicolons between")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--recipe", default="simulated-human")
-    parser.add_argument("--transfer", default="hpa-duloc", help="recipes whose cells are described without training, with commas")
+    parser.add_argument(
+        "--transfer", default="hpa-duloc,authors-toy-human", help="recipes whose cells are described without training, with commas"
+    )
     parser.add_argument("--duloc", default=None, help="folder of ready tiles in place of the download")
     parser.add_argument("--width", type=float, default=0.125)
     parser.add_argument("--epochs", type=int, default=3)
