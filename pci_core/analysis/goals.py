@@ -112,9 +112,9 @@ def verdict(kept: Kept, trained: str, ours: str, papers: Sequence[str], layer: s
     rivals = [v for v in on[trained] if v.split(" (")[0] in papers]
     out = judge(on, trained, ours, rivals)
     last = Goal(f"the last layer ({layer}) serves as well as {paper_layer}: kNN, own protein left out", KNN, _same)
-    both = [kept.cards(trained, where).get(ours, []) for where in (layer, paper_layer)]
+    own, other = (kept.cards(trained, where).get(ours, []) for where in (layer, paper_layer))
     against = out.attrs["against"]
-    out = pd.concat([out, pd.DataFrame([_row(last, trained, *both, ours)], columns=COLUMNS)], ignore_index=True)
+    out = pd.concat([out, pd.DataFrame([_row(last, trained, own, other, ours)], columns=COLUMNS)], ignore_index=True)
     out.attrs["against"] = against
     return out
 

@@ -157,7 +157,8 @@ def laid_out(
     for label, (cells, measure) in columns.items():
         part = table[(table["cells"] == cells) & (table["measure"] == measure)].set_index("variant").reindex(variants)
         texts = [_text(v, high) for v, high in zip(part["value"], part["high"], strict=True)]
-        out[label] = _marked(texts, part["value"].to_numpy(), str(part["better"].dropna().iloc[0]))
+        ways = [way for way in part["better"] if isinstance(way, str)]
+        out[label] = _marked(texts, part["value"].to_numpy(), ways[0])
         last[label] = counts.get((cells, measure), "")
     for label, (column, form, better) in COSTS.items() if costs is not None else ():
         values = costs[column].reindex([v.split(" (")[0] for v in variants]).to_numpy()
