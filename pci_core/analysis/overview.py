@@ -160,8 +160,9 @@ def laid_out(
         ways = [way for way in part["better"] if isinstance(way, str)]
         out[label] = _marked(texts, part["value"].to_numpy(), ways[0])
         last[label] = counts.get((cells, measure), "")
+    spent = pd.DataFrame() if costs is None else costs
     for label, (column, form, better) in COSTS.items() if costs is not None else ():
-        values = costs[column].reindex([v.split(" (")[0] for v in variants]).to_numpy()
+        values = spent[column].reindex([v.split(" (")[0] for v in variants]).to_numpy()
         out[label] = _marked(["–" if v != v else form.format(v) for v in values], values, better)
         last[label] = ""
     out.loc["cells / proteins"] = last
