@@ -246,7 +246,8 @@ def other_networks(run: Run, names: Sequence[str] = ()) -> tuple[dict[str, Other
     ----------
     run : Run
     names : sequence of str
-        Of weights, see `pci_core.pretrained.find`; empty: all encoders that ship with the package. The run's own is passed over.
+        Of weights, see `pci_core.pretrained.find`; empty: the encoders that ship with the package and learnt by another pretext than the
+        run's own. The run's own is passed over.
 
     Returns
     -------
@@ -264,7 +265,7 @@ def other_networks(run: Run, names: Sequence[str] = ()) -> tuple[dict[str, Other
     """
     others: dict[str, Other] = {}
     left_out: dict[str, str] = {}
-    for name in names or [n for n in pretrained.names() if pretrained.has(n)]:
+    for name in names or _of_other_pretexts(run):
         if pretrained.absolute(name) == pretrained.absolute(run.recipe.training.pretrained, run.recipe.folder):
             continue
         try:
@@ -283,6 +284,13 @@ def other_networks(run: Run, names: Sequence[str] = ()) -> tuple[dict[str, Other
         other.used = run.used
         others[label] = Other(other, card["architecture"].get("pretext", "inpainting"))
     return others, left_out
+
+
+def _of_other_pretexts(run: Run) -> list[str]:
+    shipped = {n: pretrained.load_encoder(pretrained.path_of(n))[1]["architecture"] for n in pretrained.names() if pretrained.has(n)}
+    pretexts = {n: architecture.get("pretext", "inpainting") for n, architecture in shipped.items()}
+    own = pretexts.get(run.recipe.training.pretrained, run.recipe.training.pretext)
+    return [n for n, pretext in pretexts.items() if pretext != own]
 
 
 def with_interval(accuracy: float, low: float | None, high: float | None) -> str:

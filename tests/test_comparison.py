@@ -114,13 +114,15 @@ def test_other_networks_fit_or_say_why_not(own: Run, tmp_path: Path) -> None:
     assert any("weights=fits" in name for name in own.used.files)  # what it handed out, the run has used
 
 
-def test_the_own_network_is_no_other_and_shipped_ones_of_other_channels_are_told(own: Run) -> None:
+def test_by_default_shipped_ones_of_another_pretext_stand_beside_the_own(own: Run) -> None:
     found, left_out = comparison.other_networks(own)
-    assert not found and "simulated-human" in left_out and "the cells have ['protein', 'marker']" in left_out["simulated-human"]
+    assert not found and "the cells have ['protein', 'marker']" in left_out["best"] and "simulated-human" not in left_out
     human = Run("simulated-human", own.folder.parent, quiet=True)
     found, left_out = comparison.other_networks(human)
-    assert "simulated-human" not in found and "hpa-duloc" in found and "simulated-yeast" in left_out
+    assert {n: o.pretext for n, o in found.items()} == {"best": "contrast"} and not left_out
     assert {o.run.folder for o in found.values()} == {human.folder}
+    of_best, left_out = comparison.other_networks(Run("best", own.folder.parent, quiet=True))
+    assert {"simulated-human", "hpa-duloc"} <= set(of_best) and "simulated-yeast" in left_out and "best" not in of_best
 
 
 def test_a_network_that_nobody_knows_or_a_file_that_is_not_there_stops(own: Run, tmp_path: Path) -> None:
