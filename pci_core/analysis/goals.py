@@ -20,6 +20,7 @@ from pci_core.analysis.variants import mean_interval
 KNN, DROP, RIM = (overview.MEASURES[m] for m in ("kNN, own protein out", "drop between cell lines", "rim AP"))
 FRACTION, NUISANCE = overview.MEASURES["Spearman, cytosol + nucleoplasm"], overview.MEASURES["nuisance R²"]
 REAL = "hpa-duloc"
+SEEDS = 3  # fewer have no interval
 PAPERS = ("inpainting", "inpainting, faster")  # variants that are the paper's method: at its own learning rate, and at ten times that
 PAPER_LAYER, LAST = "conv4", "conv5"  # the paper's choice, and the last layer, by which variants are judged
 YES, MEAN, NO, NONE = "reached", "reached in the mean only", "not reached", "not measured"
@@ -68,13 +69,18 @@ GOALS = (
 
 
 def settled(kept: Kept, trained: str, ours: str, papers: Sequence[str]) -> pd.Series | None:
-    """Return the longest training in which both the variant and the paper's method took part: a row of `Kept.budgets`, or None."""
+    """Return the longest training in which both the variant and the paper's method took part: a row of `Kept.budgets`, or None.
+
+    One of `SEEDS` seeds or more of both comes before a longer one of fewer, which has no interval.
+    """
     table = kept.budgets(trained).sort_values(["epochs", "width", "trainings"], ascending=False)
+    both = []
     for _, budget in table.iterrows():
-        there = set(kept.of(budget).runs["variant"])
-        if ours in there and there & set(papers):
-            return budget
-    return None
+        runs = kept.of(budget).runs
+        seeds = runs.groupby("variant")["seed"].nunique()
+        if ours in seeds and (known := [seeds[p] for p in papers if p in seeds]):
+            both.append((min(seeds[ours], max(known)) >= SEEDS, budget))
+    return next((budget for enough, budget in both if enough), both[0][1] if both else None)
 
 
 def best_variant(kept: Kept, trained: str, layer: str, papers: Sequence[str]) -> str:

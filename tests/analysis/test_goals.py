@@ -85,13 +85,20 @@ def test_the_variant_is_the_one_that_tells_most_and_no_paper_method(found: kept.
     assert goals.best_variant(found, "hpa-duloc", "conv5", PAPERS) == ""
 
 
-def test_the_longest_training_with_both_is_judged(tmp_path: Path) -> None:
-    more = [*made.runs(["inpainting", "contrast"], [0], epochs=9), *made.runs(["contrast"], [0], epochs=30)]
+def test_the_longest_training_of_three_seeds_with_both_is_judged(tmp_path: Path) -> None:
+    more = [*made.runs(["inpainting", "contrast"], [0], epochs=9), *made.runs(["contrast"], [0, 1, 2], epochs=30)]
     found = kept.read(made.write(tmp_path, more))
     assert found is not None
     longest = goals.settled(found, "simulated-human", "contrast", PAPERS)
-    assert longest is not None and longest["epochs"] == 9
+    assert longest is not None and longest["epochs"] == 3  # of three seeds; nine epochs have one seed and no interval, thirty not both
     assert goals.settled(found, "simulated-human", "absent", PAPERS) is None
+    found = kept.read(made.write(tmp_path, [*more, *made.runs(["inpainting", "contrast"], [0, 1, 2], epochs=5)]))
+    assert found is not None
+    longest = goals.settled(found, "simulated-human", "contrast", PAPERS)
+    assert longest is not None and longest["epochs"] == 5
+    alone = kept.Kept(found.runs[found.runs["seed"] == 0], found.scores[found.scores["seed"] == 0], found.files)
+    longest = goals.settled(alone, "simulated-human", "contrast", PAPERS)
+    assert longest is not None and longest["epochs"] == 9  # where none has several seeds
 
 
 def test_scorecards_at_hand_are_judged_without_an_interval(found: kept.Kept) -> None:
