@@ -73,14 +73,24 @@ def settled(kept: Kept, trained: str, ours: str, papers: Sequence[str]) -> pd.Se
 
     One of `SEEDS` seeds or more of both comes before a longer one of fewer, which has no interval.
     """
-    table = kept.budgets(trained).sort_values(["epochs", "width", "trainings"], ascending=False)
-    both = []
-    for _, budget in table.iterrows():
-        runs = kept.of(budget).runs
-        seeds = runs.groupby("variant")["seed"].nunique()
+    both = together(kept, trained, ours, papers)
+    return next((budget for budget, seeds in both if seeds >= SEEDS), both[0][0] if both else None)
+
+
+def together(kept: Kept, trained: str, ours: str, papers: Sequence[str]) -> list[tuple[pd.Series, int]]:
+    """Return the trainings in which both the variant and the paper's method took part, longest first, and of how many seeds.
+
+    Returns
+    -------
+    list of (Series, int)
+        Rows of `Kept.budgets`; seeds of the variant, or of the paper's method where these are fewer.
+    """
+    out = []
+    for _, budget in kept.budgets(trained).sort_values(["epochs", "width", "trainings"], ascending=False).iterrows():
+        seeds = kept.of(budget).runs.groupby("variant")["seed"].nunique()
         if ours in seeds and (known := [seeds[p] for p in papers if p in seeds]):
-            both.append((min(seeds[ours], max(known)) >= SEEDS, budget))
-    return next((budget for enough, budget in both if enough), both[0][1] if both else None)
+            out.append((budget, int(min(seeds[ours], max(known)))))
+    return out
 
 
 def best_variant(kept: Kept, trained: str, layer: str, papers: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pci_core import recipe as recipes
-from pci_core.analysis.kept import Kept
+from pci_core.analysis.kept import BUDGET, Kept
 from pci_core.analysis.variants import compare
 from pci_core.errors import ParameterError
 
@@ -176,7 +176,9 @@ def kind(recipe: str) -> str:
     return " (SIMULATED cells)" if recipes.load(recipe).simulated else " (real cells)"
 
 
-def tables(kept: Kept, layer: str, papers: Sequence[str], paper_layer: str, *, moved: bool) -> dict[str, pd.DataFrame]:
+def tables(
+    kept: Kept, layer: str, papers: Sequence[str], paper_layer: str, *, moved: bool, without: pd.Series | None = None
+) -> dict[str, pd.DataFrame]:
     """Lay out what each set of trainings scored, on the cells that they were trained on or on others.
 
     Parameters
@@ -185,6 +187,8 @@ def tables(kept: Kept, layer: str, papers: Sequence[str], paper_layer: str, *, m
         See `cards`; `kept` holds all budgets.
     moved : bool
         On other cells than those trained on.
+    without : Series, optional
+        A row of `Kept.budgets` that is passed over.
 
     Returns
     -------
@@ -195,6 +199,8 @@ def tables(kept: Kept, layer: str, papers: Sequence[str], paper_layer: str, *, m
     out = {}
     for trained in dict.fromkeys(kept.runs["recipe"]):
         for _, budget in kept.budgets(trained).iterrows():
+            if without is not None and all(budget[c] == without[c] for c in BUDGET):
+                continue
             part = kept.of(budget)
             for cells in dict.fromkeys(part.scores["cells"]):
                 if (cells != trained) is not moved or not set(papers) & set(part.runs["variant"]):

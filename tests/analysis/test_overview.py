@@ -86,6 +86,16 @@ def test_other_cells_and_own_cells_stand_apart(found: kept.Kept) -> None:
     assert title.endswith("width 0.125, 3 epochs, 108,000 pairs in the mean, 9 trainings; scored on the same cells")
 
 
+def test_a_table_that_is_shown_already_is_passed_over(tmp_path: Path) -> None:
+    more = made.runs(["inpainting", "contrast"], [0], recipe="a-recipe")
+    scores = made.rows({v: {made.KNN: 0.5} for v in ("inpainting", "contrast")}, "a-recipe", [0], recipe="a-recipe")
+    found = kept.read(made.write(tmp_path, more, scores))
+    assert found is not None
+    main = found.budgets("simulated-human").iloc[0]
+    (title,) = overview.tables(found, "conv5", PAPERS, "conv4", moved=False, without=main)
+    assert title.startswith("Trained on a-recipe, width")  # a user's own: whether it is simulated is not known
+
+
 def card(**values: float) -> pd.DataFrame:
     rows = [(m.replace("_", " "), v, v - 0.1, v + 0.1, "more", 50, 0, "") for m, v in values.items()]
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "better", "n_cells", "n_proteins", "note"])
