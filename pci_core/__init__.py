@@ -25,7 +25,7 @@ _PUBLIC = {
     "benchmark": "analysis.benchmark",
     "beside_paper": "analysis.paper",
     "build_cells": "imaging",
-    "check_layer": "model",
+    "check_layer": "encoders",
     "classify": "analysis",
     "compare": "comparison",
     "crop_cells": "imaging",

@@ -19,6 +19,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import pci_core
 from pci_core import __version__, recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -282,6 +283,11 @@ def test_imports_go_down(path: Path) -> None:
         return
     floor = FLOORS[room(path)]
     assert not {name: FLOORS.get(name) for name in rooms_imported(path) if FLOORS.get(name, 99) > floor}
+
+
+def test_every_public_name_is_where_the_package_says() -> None:
+    for name in pci_core.__all__:
+        getattr(pci_core, name)  # loaded on first use: a module that moved would be missed by whoever asks first
 
 
 def test_analysis_sees_no_model_and_no_image() -> None:
