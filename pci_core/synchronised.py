@@ -71,7 +71,7 @@ class _LossOf(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, source: Tensor, target: Tensor, group: Tensor | None, views: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, source: Tensor, target: Tensor, group: Tensor | None = None, views: tuple[Tensor, Tensor] | None = None) -> Tensor:
         return self.model.loss(source, target, group, views)
 
 
