@@ -127,7 +127,7 @@ def test_kept_trainings_stand_on_their_section(tmp_path: Path) -> None:
     kept_trainings.write(tmp_path / "benchmarks" / "results" / "beyond")
     page = results.fill("<!-- results: 10_beyond -->", tmp_path / "book" / "results", tmp_path / "tables")
     lines = page.splitlines()
-    assert lines[0].startswith("**Trained on simulated-human (SIMULATED cells); width 0.125") and lines[0].endswith("kept**")
+    assert lines[0].startswith("**Trained on simulated-human (SIMULATED cells), width 0.125") and lines[0].endswith("kept**")
     assert lines[2].startswith("|  | seeds | kNN, own protein out | drop between cell lines |")
     assert any(line.startswith("| contrast | 3 | 0.71 ± 0.02 ★ |") for line in lines)
     assert "Made by `benchmarks/beyond.py`" in lines[-1]
