@@ -12,6 +12,7 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from pci_core.analysis import cell_lines, cluster_scores, clusters, fractions, multilocalization, neighbours, retrieval, variability
 from pci_core.analysis import variability_truth as vary
@@ -76,7 +77,9 @@ def scorecard(adata: anndata.AnnData, recipe: Recipe, *, seed: int = 0, draws: i
     rows: list[Row] = []
     for name, part in parts.items():
         try:
-            found = list(part())  # all or none of its rows
+            # on one thread: several wait for one another in many small systems of equations, for minutes where other work runs beside
+            with threadpool_limits(1):
+                found = list(part())  # all or none of its rows
         except _NEEDS as error:
             left_out[name] = str(error)
             continue
