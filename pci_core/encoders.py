@@ -8,6 +8,7 @@ quarter of the side. `width` scales the number of filters for small machines.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class ConvBlock(nn.Module):
         return activation, self.norm(activation)
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """What every source cell encoder has: five layers by name, pooled features, and one map for a decoder.
 
     Attributes
@@ -66,21 +67,21 @@ class Encoder(nn.Module):
     outputs: int
 
     @property
+    @abstractmethod
     def dims(self) -> dict[str, int]:
         """Number of features of each layer, by name."""
-        raise NotImplementedError
 
     def norms_rise(self) -> tuple[bool, ...]:
         """Tell for each layer whether a BatchNorm follows it that scales no channel by a negative number, see `features`."""
         return (False,) * len(LAYERS)
 
+    @abstractmethod
     def activate(self, i: int, x: Tensor) -> Tensor:
         """Return the activation of layer `i`, from which features are pooled."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pass_on(self, i: int, activation: Tensor, rising: bool) -> Tensor:
         """Return what the layer after `i` takes."""
-        raise NotImplementedError
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, C, H, W) to what a decoder takes, (N, outputs, H / 4, W / 4), and the last layer's pooled features, (N, outputs)."""
