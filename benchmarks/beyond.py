@@ -53,6 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "contrast, far": {**CONTRAST, "targets": "far"},
     "contrast, images weighed": {**CONTRAST, "weigh": "images"},
     "redundancy, by protein": {**PROTEIN, "pretext": "redundancy"},
+    "contrast, varying left out": {**CONTRAST, "leave_out_varying": 0.1},
 }
 LAYERS = ("conv4", "conv5")  # the paper's choice on the whole, and the last
 

@@ -122,8 +122,7 @@ def most_varying(scores: pd.DataFrame, dataset: CellDataset, share: float, besid
     """
     names = label_text(dataset.table["image"]).to_numpy()[dataset.starts[:-1]]
     score = scores.set_index("image")[SCORE].reindex(names).to_numpy(float)
-    score[besides] = np.nan
-    scored = np.flatnonzero(np.isfinite(score))
+    scored = np.flatnonzero(np.isfinite(score) & ~np.isin(np.arange(len(names)), besides))
     if not len(scored):
         raise AnalysisNeedsError(
             f"leave_out_varying = {share:g}: none of the {len(names) - len(besides)} images can be scored. It takes {LEAST} cells an "

@@ -16,6 +16,10 @@ from made_up import CHANNELS, write_own_recipe
 
 from pci_core.cells import CellDataset, CellWriter
 
+# The rule of pandas 3, and of whoever imports pycytominer, which sets it for the whole process: arrays of a table are read-only.
+# Set for all tests, so that what they find does not hang on their order; commands in processes of their own have the default of pandas.
+pd.options.mode.copy_on_write = True
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
