@@ -45,10 +45,10 @@ def spectrum(labels: Sequence[np.ndarray], planes: Sequence[np.ndarray], steps: 
     values = np.zeros((len(planes), sides.prod() + 1))
     light, own = np.zeros(top.shape), np.zeros(top.shape, bool)
     for k, (label, plane, bright) in enumerate(zip(labels, planes, _without_background(planes), strict=True)):
-        at = *(slice(s) for s in plane.shape), k
+        h, w = plane.shape
         found, rank = np.unique(bright, return_inverse=True)
-        top[at], values[k, : len(found)] = rank.reshape(plane.shape), found
-        light[at], own[at] = plane, label > 0
+        top[:h, :w, k], values[k, : len(found)] = rank.reshape(h, w), found
+        light[:h, :w, k], own[:h, :w, k] = plane, label > 0
     inside = top > _OUTSIDE
     plane_of = np.nonzero(own)[2]
     sizes = np.bincount(plane_of, minlength=len(planes)).astype(np.float64)
