@@ -34,10 +34,10 @@ def test_highest_and_middle_are_scipys(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_depths_are_those_of_the_whole_image(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    holes, n = ndi.label(ndi.gaussian_filter(rng.normal(size=(90, 80)), 2) > -0.02)  # many meet at their corners
+    holes, n = ndi.label(ndi.gaussian_filter(rng.normal(size=(90, 80)), 2) > 0.05)  # some meet at their corners
     inside = np.ones(n + 1, bool)
     inside[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1], [0]])] = False
-    assert inside.sum() > 3
+    assert inside.sum() > 4
     expected = ndi.maximum(ndi.distance_transform_edt(holes > 0), holes, np.arange(n + 1))
     np.testing.assert_array_equal(depths(holes, inside), np.where(inside, expected, 0))
 
