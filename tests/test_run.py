@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forked import Forked
 from test_keras_h5 import keras_file, random_model
 
 from pci_core import pretrained
@@ -155,9 +154,8 @@ run.feature_files("conv1")
 
 
 def test_two_at_once_make_it_once(own_recipe: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(own_recipe), str(tmp_path / "runs")]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [(p.wait(), p.stderr.read() if p.stderr else "") for p in both] == [(0, ""), (0, "")]
+    both = [Forked(SCRIPT, own_recipe, tmp_path / "runs") for _ in range(2)]
+    assert [(p.wait(), p.said()[1]) for p in both] == [(0, ""), (0, "")]
     stamps = sorted(p.relative_to(tmp_path / "runs" / "own" / "steps").as_posix() for p in (tmp_path / "runs").rglob("steps/**/*.json"))
     assert stamps == ["cells.json", "features/conv1.json", "models/pci.json"]
 
