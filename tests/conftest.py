@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are so small that threads only wait for one another
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_up import CHANNELS, write_own_recipe
 
+from pci_core import hdf5
 from pci_core.cells import CellDataset, CellWriter
 
 # The rule of pandas 3, and of whoever imports pycytominer, which sets it for the whole process: arrays of a table are read-only.
@@ -66,6 +70,24 @@ def _folder(variable: str) -> Path:
     if not os.environ.get(variable):
         pytest.skip(f"{variable} is not set: it names a folder of real data that is no part of the repository")
     return Path(os.environ[variable])
+
+
+@pytest.fixture
+def looked_at_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at HDF5 files in this process before they are opened, not in one of their own, which takes half a second a file.
+
+    For files that the library reads, or refuses at once; limits on time and memory are left out. `monkeypatch.undo` takes it back.
+    """
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "resource", None)  # type: ignore[arg-type]  # as on a system that has no limits
+            patch.setattr(sys, "argv", ["-c", *command[3:]])
+            exec(command[2], {})
+        return SimpleNamespace(returncode=0, stderr="")
+
+    own = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(hdf5, "subprocess", own)
 
 
 @pytest.fixture
