@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from pci_core.analysis.selection import label_text
-from pci_core.analysis.variability import LEAST, image_scores
 from pci_core.cells import CellDataset
 from pci_core.checkpoint import WEIGHTS
 from pci_core.errors import AnalysisNeedsError, DatasetError
@@ -85,6 +84,8 @@ def left_out(run: Run, kind: str) -> LeftOut | None:
     out = run.folder / "varying" / f"{kind}{earlier.variant}.csv"
 
     def make() -> None:
+        from pci_core.analysis.variability import image_scores  # half a second of imports, which no other training needs
+
         out.parent.mkdir(parents=True, exist_ok=True)
         write_csv(image_scores(read_features(features, dataset, whole=True)).sort_values(SCORE, ascending=False), out)
 
@@ -124,6 +125,8 @@ def most_varying(scores: pd.DataFrame, dataset: CellDataset, share: float, besid
     score = scores.set_index("image")[SCORE].reindex(names).to_numpy(float)
     scored = np.flatnonzero(np.isfinite(score) & ~np.isin(np.arange(len(names)), besides))
     if not len(scored):
+        from pci_core.analysis.variability import LEAST
+
         raise AnalysisNeedsError(
             f"leave_out_varying = {share:g}: none of the {len(names) - len(besides)} images can be scored. It takes {LEAST} cells an "
             "image, and images of at least two proteins. Leave the key out, or name a column of your own in leave_out."

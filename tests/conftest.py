@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are so small that threads only wait for one another
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # jobs = -1: pytest has a process for each core, and another takes seconds to start
 
 from collections.abc import Callable
 from pathlib import Path

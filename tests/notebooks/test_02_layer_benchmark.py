@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from executed import execute_notebook
+from executed import execute_here, execute_notebook, outputs
 
 from pci_core.run import Run
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("02_layer_benchmark", *args, **parameters)
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("02_layer_benchmark", *args, **parameters)
 
 
 @pytest.mark.slow
@@ -24,10 +28,8 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
     done = execute(
         own_recipe, tmp_path, monkeypatch, layers="conv1,conv2", feature_sets="untrained_conv1,pixels", tables=str(tmp_path / "mine.csv")
     )
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert len(pictures) == 6  # figure 2A, by class, confusion, by k, classifiers, maps
-    told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+    pictures, told = outputs(done)
+    assert pictures == 6  # figure 2A, by class, confusion, by k, classifiers, maps
     assert "real cells" in told and "*Left out: " in told and "--vgg16-weights" in told  # VGG16's row says why it is empty
     tables = tmp_path / "runs" / "own" / "tables"
     scores = pd.read_parquet(tables / "02_benchmark_scores.parquet")
@@ -38,5 +40,5 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_a_wrong_layer_stops_it_at_once(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="unknown feature set 'conv9'. Did you mean conv"):
-        execute(own_recipe, tmp_path, monkeypatch, layers="conv9")
+        here(own_recipe, tmp_path, monkeypatch, layers="conv9")
     assert not (tmp_path / "runs" / "own" / "features").exists()

@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("03_cell_line_robustness", *args, **parameters)
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("03_cell_line_robustness", *args, **parameters)
 
 
 def two_lines(recipe: Path) -> None:
@@ -30,9 +34,8 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
     two_lines(own_recipe)
     asked = {"layer": "untrained_conv2", "compare": "pixels", "term_pairs": 50, "line_pairs": 100, "draws": 20}
     done = execute(own_recipe, tmp_path, monkeypatch, **asked)
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
-    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 3  # by location, cell lines, nearest
-    told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+    pictures, told = outputs(done)
+    assert pictures == 3  # by location, cell lines, nearest
     assert "real cells" in told and "7 proteins that have one location only" in told and "Hardest to find again: " in told
     tables, stem = tmp_path / "runs" / "own" / "tables", "03_cell_line_robustness_untrained_conv2"
     assert pd.read_parquet(tables / f"{stem}_by_location.parquet")["term"].tolist() == ["Cytosol", "Nucleoli", "all locations"]
@@ -45,11 +48,11 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_without_cell_lines_it_stops_at_its_first_cell(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="03_cell_line_robustness needs the column 'location'"):
-        execute(own_recipe, tmp_path, monkeypatch)
+        here(own_recipe, tmp_path, monkeypatch)
     assert not (tmp_path / "runs" / "own" / "features").exists()
 
 
 def test_a_misspelt_parameter_stops_it(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="unknown parameter 'min_protein'. Did you mean min_proteins"):
-        execute(own_recipe, tmp_path, monkeypatch, min_protein=4)
+        here(own_recipe, tmp_path, monkeypatch, min_protein=4)
     assert not (tmp_path / "runs" / "own").exists()

@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("04_clustering", *args, **parameters)
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("04_clustering", *args, **parameters)
 
 
 def a_protein_a_field(recipe: Path, **columns: list[str]) -> None:
@@ -30,8 +34,8 @@ def test_it_runs_to_the_end_with_locations(own_recipe: Path, tmp_path: Path, mon
     gmt.write_text("even\t\tG0\tG1\tG4\tG5\nodd\t\tG2\tG3\tG6\tG7\n")
     asked = {"layer": "untrained_conv2", "min_size": 2, "n_clusters": 2, "enrichment": str(gmt), "draws": 3, "crops": 3}
     done = execute(own_recipe, tmp_path, monkeypatch, **asked)
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
-    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 4  # heat map, locations, stability, crops
+    pictures, told = outputs(done)
+    assert pictures == 4  # heat map, locations, stability, crops
     tables = tmp_path / "runs" / "own" / "tables"
     stem = "04_clustering_untrained_conv2"
     proteins = pd.read_csv(tables / f"{stem}_proteins.csv")
@@ -49,8 +53,8 @@ def test_it_runs_to_the_end_with_locations(own_recipe: Path, tmp_path: Path, mon
 @pytest.mark.slow
 def test_without_locations_the_agreement_is_left_out(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_protein_a_field(own_recipe)
-    done = execute(own_recipe, tmp_path, monkeypatch, layer="untrained_conv2", min_size=2, n_clusters=2, enrichment="", draws=2)
-    told = "".join(o["data"].get("text/markdown", "") for c in done["cells"] for o in c.get("outputs", []) if "data" in o)
+    done = here(own_recipe, tmp_path, monkeypatch, layer="untrained_conv2", min_size=2, n_clusters=2, enrichment="", draws=2)
+    told = outputs(done)[1]
     assert "Left out: there are no annotated locations" in told and "No enrichment was asked for" in told
     scores = pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "04_clustering_untrained_conv2_scores.parquet")
     assert scores["what"].tolist() == ["clusters", "share of proteins in a cluster", "mean stability of clusters"]

@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook, outputs
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("05_nucleolar_rim", *args, **{"features": "pixels", **parameters})
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("05_nucleolar_rim", *args, **{"features": "pixels", **parameters})
 
 
 def annotate(recipe: Path) -> None:
@@ -39,7 +43,7 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_without_annotation_the_scores_are_left_out(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures, told = outputs(execute(own_recipe, tmp_path, monkeypatch, query="P0", metric="euclidean"))
+    pictures, told = outputs(here(own_recipe, tmp_path, monkeypatch, query="P0", metric="euclidean"))
     assert pictures == 3  # dendrogram, ranks, crops
     assert told.count("Left out:") == 3 and "no protein has a location" in told
     assert not len(pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "05_nucleolar_rim_pixels_scores.parquet"))

@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("06_multilocalization", *args, **parameters)
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("06_multilocalization", *args, **parameters)
 
 
 @pytest.fixture
@@ -31,8 +35,8 @@ def two_locations(own_recipe: Path) -> Path:
 @pytest.mark.slow
 def test_it_runs_to_the_end(two_locations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = execute(two_locations, tmp_path, monkeypatch, features="pixels", pairs="inside|outside", compare="classic", draws=20)
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 5  # violins, crops, agreement, fraction, feature sets
+    pictures, told = outputs(done)
+    assert pictures == 5  # violins, crops, agreement, fraction, feature sets
     folder = tmp_path / "runs" / "own"
     scores = pd.read_parquet(folder / "tables" / "06_multilocalization_pixels_scores.parquet")
     assert scores["what"].str.contains("Spearman, cells of both, discriminant").any() and (scores["n_cells"] == 32).all()
@@ -44,11 +48,11 @@ def test_it_runs_to_the_end(two_locations: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.slow
 def test_a_pair_that_is_not_there_names_those_that_are(two_locations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match=r"'Cytosol' and 'Nucleoplasm'.*-p pairs 'First\|Second'"):
-        execute(two_locations, tmp_path, monkeypatch, features="pixels")
+        here(two_locations, tmp_path, monkeypatch, features="pixels")
 
 
 @pytest.mark.slow
 def test_a_wrong_score_stops_it_before_any_feature(two_locations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="unknown score 'ration'. Did you mean ratio"):
-        execute(two_locations, tmp_path, monkeypatch, score="ration")
+        here(two_locations, tmp_path, monkeypatch, score="ration")
     assert not (tmp_path / "runs" / "own" / "features").exists()

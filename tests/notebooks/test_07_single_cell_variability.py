@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("07_single_cell_variability", *args, **parameters)
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("07_single_cell_variability", *args, **parameters)
 
 
 @pytest.mark.slow
@@ -20,11 +24,12 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
     if known:
         table = pd.read_csv(own_recipe.parent / "fields.csv")
         table.assign(variable=table["protein"].map({"P0": "yes", "P1": "no"})).to_csv(own_recipe.parent / "fields.csv", index=False)
-    done = execute(own_recipe, tmp_path, monkeypatch, features="pixels", compare="", draws=20, protein="P1", branches=1)
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
+    done = (here if known else execute)(
+        own_recipe, tmp_path, monkeypatch, features="pixels", compare="", draws=20, protein="P1", branches=1
+    )
+    pictures, told = outputs(done)
     # ranking, crops, dendrogram and field; with known variation how well it is found, here and by feature set
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == (6 if known else 4)
-    told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+    assert pictures == (6 if known else 4)
     assert ("not known which of them vary" in told) != known and "phenotypes of these cells are not known" in told
     scores = pd.read_parquet(tmp_path / "runs" / "own" / "tables" / "07_single_cell_variability_pixels_scores.parquet")
     assert scores["what"].str.startswith("average precision").any() == known
@@ -33,5 +38,5 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 def test_a_wrong_linkage_stops_it(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="unknown linkage 'wards'. Did you mean ward"):
-        execute(own_recipe, tmp_path, monkeypatch, linkage="wards")
+        here(own_recipe, tmp_path, monkeypatch, linkage="wards")
     assert not (tmp_path / "runs" / "own" / "features").exists()

@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("08_protein_maps", *args, **parameters)
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("08_protein_maps", *args, **parameters)
 
 
 def two_fields_each(recipe: Path) -> None:
@@ -38,9 +42,8 @@ def settings(recipe: Path) -> dict[str, object]:
 def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two_fields_each(own_recipe)
     done = execute(own_recipe, tmp_path, monkeypatch, **settings(own_recipe))
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
-    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 4  # maps, agreement, by k, own map
-    told = "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+    pictures, told = outputs(done)
+    assert pictures == 4  # maps, agreement, by k, own map
     assert "the 8 proteins that are in all of them (real cells)" in told
     tables, stem = tmp_path / "runs" / "own" / "tables", "08_protein_maps_untrained_conv1"
     table = pd.read_parquet(tables / f"{stem}_agreement_untrained_conv2.parquet")
@@ -54,13 +57,13 @@ def test_it_runs_to_the_end(own_recipe: Path, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 def test_without_modalities_only_the_own_map(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two_fields_each(own_recipe)
-    done = execute(own_recipe, tmp_path, monkeypatch, **(settings(own_recipe) | {"modalities": ""}))
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
-    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 1
-    assert "*No maps to compare.*" in "".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+    done = here(own_recipe, tmp_path, monkeypatch, **(settings(own_recipe) | {"modalities": ""}))
+    pictures, told = outputs(done)
+    assert pictures == 1
+    assert "*No maps to compare.*" in told
 
 
 def test_an_unknown_modality_stops_it_before_the_work(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="unknown recipe 'simulated-yest'"):
-        execute(own_recipe, tmp_path, monkeypatch, modalities="simulated-yest")
+        here(own_recipe, tmp_path, monkeypatch, modalities="simulated-yest")
     assert not (tmp_path / "runs" / "own" / "features").exists()

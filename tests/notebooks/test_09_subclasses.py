@@ -7,11 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from executed import execute_notebook, outputs
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("09_subclasses", *args, **{"features": "pixels", **parameters})
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("09_subclasses", *args, **{"features": "pixels", **parameters})
 
 
 def annotate(recipe: Path) -> None:
@@ -38,7 +42,7 @@ def test_two_locations_are_found_again(own_recipe: Path, tmp_path: Path, monkeyp
 @pytest.mark.slow
 def test_within_one_location_of_real_cells_nothing_is_known(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     annotate(own_recipe)
-    pictures, told = outputs(execute(own_recipe, tmp_path, monkeypatch, location="Golgi", metric="euclidean"))
+    pictures, told = outputs(here(own_recipe, tmp_path, monkeypatch, location="Golgi", metric="euclidean"))
     assert pictures == 3 and "No subclass of them is known" in told and told.count("Left out:") == 2
 
 
@@ -46,5 +50,5 @@ def test_within_one_location_of_real_cells_nothing_is_known(own_recipe: Path, tm
 def test_a_location_that_is_not_there(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     annotate(own_recipe)
     with pytest.raises(Exception, match=r"no protein has the location 'Golgo' alone.*Golgi \(2\), Vesicles \(2\)"):
-        execute(own_recipe, tmp_path, monkeypatch, location="Golgo")
+        here(own_recipe, tmp_path, monkeypatch, location="Golgo")
     assert not (tmp_path / "runs" / "own" / "figures").exists()

@@ -8,11 +8,15 @@ from typing import Any
 import kept_trainings
 import pandas as pd
 import pytest
-from executed import execute_notebook, outputs
+from executed import execute_here, execute_notebook, outputs
 
 
 def execute(*args: Any, **parameters: object) -> dict[str, Any]:
     return execute_notebook("10_beyond", *args, **parameters)
+
+
+def here(*args: Any, **parameters: object) -> dict[str, Any]:
+    return execute_here("10_beyond", *args, **parameters)
 
 
 @pytest.mark.slow
@@ -22,7 +26,7 @@ def test_kept_trainings_and_own_cells(own_recipe: Path, tmp_path: Path, monkeypa
         table = pd.read_csv(own_recipe.parent / "fields.csv")
         table.assign(protein="").to_csv(own_recipe.parent / "fields.csv", index=False)
     kept = kept_trainings.write(tmp_path / "kept")
-    done = execute(own_recipe, tmp_path, monkeypatch, features="pixels", tables=str(kept), draws=20)
+    done = (execute if labels else here)(own_recipe, tmp_path, monkeypatch, features="pixels", tables=str(kept), draws=20)
     pictures, told = outputs(done)
     assert pictures == (5 if labels else 4)  # losses, layers, differences, nuisances, and encoders where something is classified
     assert "**Trained on simulated-human (SIMULATED cells), width 0.125" in told and "real cells" in told
@@ -50,11 +54,11 @@ def test_what_was_not_kept_is_named(
 ) -> None:
     kept = kept_trainings.write(tmp_path / "kept")
     with pytest.raises(Exception, match=words):
-        execute(own_recipe, tmp_path, monkeypatch, features="pixels", tables=str(kept), **{parameter: value})
+        here(own_recipe, tmp_path, monkeypatch, features="pixels", tables=str(kept), **{parameter: value})
 
 
 @pytest.mark.slow
 def test_a_wrong_name_of_weights_stops_it_before_any_feature(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="unknown pretrained encoder 'simulated-humans'"):
-        execute(own_recipe, tmp_path, monkeypatch, compare="simulated-humans")
+        here(own_recipe, tmp_path, monkeypatch, compare="simulated-humans")
     assert not (tmp_path / "runs" / "own" / "features").exists()
