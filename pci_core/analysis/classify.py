@@ -8,13 +8,14 @@ classifiers, all on the same cells, see `pci_core.analysis.benchmark`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import anndata
 import numpy as np
 import pandas as pd
 
-from pci_core.analysis.knn import neighbours, standardise, vote
+from pci_core.analysis.knn import neighbours, neighbours_each, standardise, vote
 from pci_core.analysis.paper import PAPER_K, PAPER_TABLE_1, by_layer
 from pci_core.analysis.result import save_table
 from pci_core.analysis.scores import Score, balanced_accuracy
@@ -58,8 +59,15 @@ def knn_benchmark(
     CellTableError
         Fewer than two classes, or a class with no more than k cells.
     """
+    return _each_way(adata, label, k, groups, [leave_out], seed)[0]
+
+
+def _each_way(
+    adata: anndata.AnnData, label: str, k: int, groups: str | None, leave_out: Sequence[str | None], seed: int
+) -> list[tuple[Score, np.ndarray]]:
+    """Do what `knn_benchmark` does for several ways of leaving out, with the distances computed once."""
     obs = adata.obs
-    require(obs, *(c for c in (label, groups, leave_out) if c is not None))
+    require(obs, *(c for c in (label, groups, *leave_out) if c is not None))
     used = has_one_term(obs[label])
     names, code = np.unique(label_text(obs[label]).to_numpy()[used], return_inverse=True)
     counts = np.bincount(code)
@@ -71,11 +79,10 @@ def knn_benchmark(
     values = np.asarray(adata.X)[used]
     if not np.isfinite(values).all():
         raise CellTableError("the feature set holds NaN or infinite values; leave out those columns or cells first.")
-    x = standardise(values)
-    skip = None if leave_out is None else pd.factorize(obs[leave_out].to_numpy()[used])[0]
-    predicted = vote(neighbours(x, k, skip), code, k)
+    skip = [None if way is None else pd.factorize(obs[way].to_numpy()[used])[0] for way in leave_out]
     drawn = pd.factorize(obs[groups or independent_groups(obs[used], label)].to_numpy()[used])[0]
-    return balanced_accuracy(code, predicted, drawn, seed=seed), np.where(predicted < 0, "", names[predicted])
+    said = [vote(near, code, k) for near in neighbours_each(standardise(values), k, skip)]
+    return [(balanced_accuracy(code, p, drawn, seed=seed), np.where(p < 0, "", names[p])) for p in said]
 
 
 def knn_table(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = PAPER_K, seed: int = 0) -> pd.DataFrame:
@@ -102,8 +109,8 @@ def knn_table(feature_sets: dict[str, anndata.AnnData], label: str, *, k: int = 
     for name, adata in feature_sets.items():
         part = adata[scorable(adata.obs, label, k)]
         group = independent_groups(part.obs, label)
-        for left_out in (None, group):
-            score, _ = knn_benchmark(part, label, k=k, groups=group, leave_out=left_out, seed=seed)
+        ways = (None, group)
+        for left_out, (score, _) in zip(ways, _each_way(part, label, k, group, ways, seed), strict=True):
             rows.append({"features": name, "left_out": left_out or "cell", **asdict(score), "n_features": adata.n_vars, "k": k})
     return pd.DataFrame(rows)
 

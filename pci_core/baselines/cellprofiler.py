@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from pci_core.baselines import Measured
+from pci_core.baselines.granularity import spectrum
 from pci_core.baselines.percell import Columns, per_cell
 from pci_core.cells import CellDataset, Channel
 from pci_core.errors import DatasetError
@@ -36,7 +37,6 @@ from pci_core.preprocess import FULL_RANGE, preprocess
 from pci_core.recipe import Preprocess
 
 MAX_MISSING = 0.05  # share of cells
-GRANULARITY = {"subsample_size": 1.0, "granular_spectrum_length": 8}
 _SHEET = 16  # cells measured in one call: per-call costs are shared, and the sheet stays in the cache
 _LOCATION = re.compile(r"Location_|Center_|BoundingBoxM")
 _FOUND = "mask found"
@@ -140,8 +140,9 @@ def measure_cellprofiler(crops: np.ndarray, channels: tuple[Channel, ...], n_pro
         warnings.simplefilter("ignore")  # constant channels and the like: their NaN are counted
         for start in range(0, len(crops), _SHEET):
             rows = slice(start, start + _SHEET)
-            parts.append({**_sheets(masks.cell[rows], raw[rows], grey[rows], names), **_singles(masks.cell[rows], raw[rows], names)})
-    return {**{f"Cells_{k}": np.concatenate([p[k] for p in parts]) for k in parts[0]}, _FOUND: masks.found}
+            parts.append(_sheets(masks.cell[rows], raw[rows], grey[rows], names))
+        columns = {**{k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, **_singles(masks.cell, raw, names)}
+    return {**{f"Cells_{k}": v for k, v in columns.items()}, _FOUND: masks.found}
 
 
 def _sheets(cells: np.ndarray, raw: np.ndarray, grey: np.ndarray, names: list[str]) -> Columns:
@@ -181,22 +182,25 @@ def _sheets(cells: np.ndarray, raw: np.ndarray, grey: np.ndarray, names: list[st
 
 def _singles(cells: np.ndarray, raw: np.ndarray, names: list[str]) -> Columns:
     """Measure cell by cell, in its bounding box, what would change a little with the cells beside it."""
-    from cp_measure.core.measuregranularity import get_granularity
     from cp_measure.core.measureobjectintensitydistribution import get_radial_zernikes
     from cp_measure.core.measureobjectsizeshape import get_zernike
 
-    rows: list[dict[str, float]] = []
+    boxes = []
     for cell, planes in zip(cells, raw, strict=True):
         ys, xs = np.nonzero(cell)
         box = slice(max(ys.min() - 2, 0), ys.max() + 3), slice(max(xs.min() - 2, 0), xs.max() + 3)
-        label = cell[box].astype(np.int64)
+        boxes.append((cell[box].astype(np.int64), [np.ascontiguousarray(plane[box]) for plane in planes]))
+    grains = spectrum([label for label, _ in boxes for _ in names], [p for _, pixels in boxes for p in pixels]).reshape(
+        len(boxes), len(names), -1
+    )
+    rows: list[dict[str, float]] = []
+    for (label, pixels), grain in zip(boxes, grains, strict=True):
         one: Columns = {}
         _add(one, get_zernike(label, None), "AreaShape_{}")
-        pixels = [np.ascontiguousarray(plane[box]) for plane in planes]
         moments = get_radial_zernikes(_sheet(label * np.arange(1, len(names) + 1)[:, None, None]), _sheet(np.stack(pixels)))
         for c, name in enumerate(names):
             _add(one, {k: v[c : c + 1] for k, v in moments.items()}, f"{{}}_{name}_{{}}", split=2)
-            _add(one, get_granularity(label, pixels[c], **GRANULARITY), f"{{}}_{name}")  # type: ignore[arg-type]
+            _add(one, {f"Granularity_{i}": v[None] for i, v in enumerate(grain[c], 1)}, f"{{}}_{name}")
         rows.append({k: float(v[0]) for k, v in one.items()})
     return {k: np.array([r[k] for r in rows]) for k in rows[0]}
 

@@ -19,6 +19,7 @@ from skimage.morphology import disk, h_maxima
 from skimage.segmentation import expand_labels, watershed
 
 from pci_core.errors import unknown_name
+from pci_core.imaging.regions import depths, highest, middle
 
 METHODS = ("yeast", "yeast-brightfield", "yeast-ring")
 
@@ -106,43 +107,46 @@ def _ring(channel: np.ndarray, sigma: float, smallest: float) -> np.ndarray:
 def _brightfield(channel: np.ndarray, sigma: float, smallest: float) -> np.ndarray:
     flat = channel / np.maximum(ndi.gaussian_filter(channel, 8 * smallest), 1e-6) - 1
     # above or below focus the outline is bright or dark; the right reading gives the larger, closed cells
-    found = [_outlined(sign * flat, sigma, smallest) for sign in (1, -1)]
-    return max(found, key=lambda labels: int((labels > 0).sum()))
+    # (the curvatures of the negative are those of the picture with their signs and places changed)
+    upper, lower = hessian_matrix_eigvals(hessian_matrix(flat, sigma=sigma, use_gaussian_derivatives=False))
+    found = [_outlined(np.maximum(ridge, 0), smallest) for ridge in (-lower, upper)]
+    near = np.arange(-math.floor(sigma), math.floor(sigma) + 1)
+    reach = np.hypot(near[:, None], near) <= sigma
+    best = max(found, key=lambda labels: int(ndi.binary_dilation(labels > 0, reach).sum()))
+    out: np.ndarray = expand_labels(best, sigma)  # from the inner edge of the outline to its middle
+    return out
 
 
-def _outlined(flat: np.ndarray, sigma: float, smallest: float) -> np.ndarray:
-    hessian = hessian_matrix(flat, sigma=sigma, use_gaussian_derivatives=False)
-    ridge = np.maximum(-hessian_matrix_eigvals(hessian)[1], 0)
+def _outlined(ridge: np.ndarray, smallest: float) -> np.ndarray:
     if not ridge.any():
-        return np.zeros(flat.shape, np.int64)
+        return np.zeros(ridge.shape, np.int64)
     positive = ridge[ridge > 0]
     strong = threshold_otsu(positive)
     if strong < _OUTLINE * np.median(positive):
-        return np.zeros(flat.shape, np.int64)
+        return np.zeros(ridge.shape, np.int64)
     wall = apply_hysteresis_threshold(ridge, strong / 2, strong)
     radius = _usual_radius(ndi.binary_fill_holes(wall) & ~wall, smallest)
     lines, _ = ndi.label(wall, np.ones((3, 3)))
     lengths = [max(s.stop - s.start for s in box) for box in ndi.find_objects(lines)]
     wall &= np.array([False, *(n >= 1.6 * radius for n in lengths)])[lines]  # shorter ones are texture within a cell
-    labels = _cut(~wall, radius)
-    n = labels.max() + 1
-    area, depth = np.bincount(labels.ravel(), minlength=n), ndi.maximum(ndi.distance_transform_edt(~wall), labels, np.arange(n))
-    round_ = area / (np.pi * (depth + 0.5) ** 2)
+    inner = ndi.distance_transform_edt(~wall)
+    labels = _cut(~wall, radius, inner)
+    n = int(labels.max()) + 1
+    area, deepest = np.bincount(labels.ravel(), minlength=n), highest(inner, labels, n)
+    round_ = area / (np.pi * (deepest + 0.5) ** 2)
     walled = _walled_share(labels, wall)
     regions, _ = ndi.label(~wall)
     open_ = np.zeros(n, bool)
     open_[labels[(np.bincount(regions.ravel()) > 8 * np.pi * radius**2)[regions] & ~wall]] = True  # larger than any clump: background
     cell = (
         (walled >= 0.6)
-        & (depth < 2.2 * radius)
-        & (depth > 0.4 * smallest)
+        & (deepest < 2.2 * radius)
+        & (deepest > 0.4 * smallest)
         & (round_ <= 1.7)
         & (~open_ | ((round_ < 1.35) & (walled > 0.85)))
     )
     cell[0] = False
-    labels = _join_buds(np.where(cell[labels], labels, 0), contact=0.2, ratio=0.8)
-    out: np.ndarray = expand_labels(labels, sigma)  # from the inner edge of the outline to its middle
-    return out
+    return _join_buds(np.where(cell[labels], labels, 0), contact=0.2, ratio=0.8)
 
 
 def _log(channel: np.ndarray, floor: float, spread: float = 0.0) -> np.ndarray:
@@ -178,9 +182,9 @@ def _fill_round(mask: np.ndarray) -> np.ndarray:
     holes, n = ndi.label(~mask)
     if not n:
         return mask
-    depth = ndi.maximum(ndi.distance_transform_edt(~mask), holes, np.arange(n + 1))
-    fill = np.bincount(holes.ravel(), minlength=n + 1) <= _ROUND * np.pi * (depth + 0.5) ** 2
-    fill[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1], [0]])] = False
+    closed = np.ones(n + 1, bool)
+    closed[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1], [0]])] = False
+    fill = closed & (np.bincount(holes.ravel(), minlength=n + 1) <= _ROUND * np.pi * (depths(holes, closed) + 0.5) ** 2)
     out: np.ndarray = mask | fill[holes]
     return out
 
@@ -190,8 +194,8 @@ def _open(mask: np.ndarray, radius: float) -> np.ndarray:
     return out
 
 
-def _cut(mask: np.ndarray, radius: float) -> np.ndarray:
-    distance = ndi.gaussian_filter(ndi.distance_transform_edt(mask), radius / 10)
+def _cut(mask: np.ndarray, radius: float, inner: np.ndarray | None = None) -> np.ndarray:
+    distance = ndi.gaussian_filter(ndi.distance_transform_edt(mask) if inner is None else inner, radius / 10)
     step = 2 if radius >= 6 else 1  # every second pixel is enough for a smooth hill, in a quarter of the time
     seeds = np.zeros(mask.shape, np.int32)
     seeds[::step, ::step] = connected(h_maxima(distance[::step, ::step], _SEED_HEIGHT * radius))
@@ -245,7 +249,7 @@ def _join_buds(
     if light is not None:
         brightest = np.full(len(pairs), -np.inf)
         np.maximum.at(brightest, inverse, np.concatenate(values))
-        median = ndi.median(light, labels, np.arange(n))
+        median = middle(light, labels, n)
         join &= brightest >= valley * np.minimum(median[first], median[second])
     if with_nucleus is not None:
         join |= ~with_nucleus[smaller] & with_nucleus[larger] & (neck >= contact / 2)
