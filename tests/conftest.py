@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are so small that threads only wait for one another
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # jobs = -1: pytest has a process for each core, and another takes seconds to start
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_up import CHANNELS, write_own_recipe
 
+from pci_core import hdf5
 from pci_core.cells import CellDataset, CellWriter
 
 # The rule of pandas 3, and of whoever imports pycytominer, which sets it for the whole process: arrays of a table are read-only.
@@ -29,6 +35,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the whole fault suite (make faults): 20 kills a step, thousands of damaged files, 1,000 draws; an hour and more. "
         "Without it the same tests run with a few of each.",
     )
+
+
+_frozen = 0  # modules that were loaded then
+
+
+def pytest_runtest_setup() -> None:
+    """Keep what imports made out of garbage collection: each step of a run asks for one, which would look through all of it for 0.4 s."""
+    global _frozen
+    if len(sys.modules) > _frozen + 50:
+        gc.collect()
+        gc.freeze()
+        _frozen = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +71,24 @@ def _folder(variable: str) -> Path:
     if not os.environ.get(variable):
         pytest.skip(f"{variable} is not set: it names a folder of real data that is no part of the repository")
     return Path(os.environ[variable])
+
+
+@pytest.fixture
+def looked_at_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at HDF5 files in this process before they are opened, not in one of their own, which takes half a second a file.
+
+    For files that the library reads, or refuses at once; limits on time and memory are left out. `monkeypatch.undo` takes it back.
+    """
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "resource", None)  # type: ignore[arg-type]  # as on a system that has no limits
+            patch.setattr(sys, "argv", ["-c", *command[3:]])
+            exec(command[2], {})
+        return SimpleNamespace(returncode=0, stderr="")
+
+    own = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(hdf5, "subprocess", own)
 
 
 @pytest.fixture

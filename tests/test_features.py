@@ -20,6 +20,7 @@ from pci_core.networks import build
 from pci_core.preprocess import preprocess
 from pci_core.recipe import Preprocess
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
 FACTS = {"model": "pci", "recipe": "made-up", "weights": "none"}
 
 
@@ -46,7 +47,7 @@ def test_all_layers_equal_a_pass_by_hand(make_cells: Callable[..., CellDataset],
 
 def test_batch_size_does_not_matter(make_cells: Callable[..., CellDataset], tmp_path: Path) -> None:
     dataset = make_cells()
-    one, seven, all_at_once = (run(dataset, tmp_path / str(b), batch_size=b)["conv4"].X for b in (1, 7, 99))
+    one, seven, all_at_once = (run(dataset, tmp_path / str(b), ("conv4",), batch_size=b)["conv4"].X for b in (1, 7, 99))
     # the convolution may sum in another order for another batch: float32 rounding only
     np.testing.assert_allclose(one, seven, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(one, all_at_once, rtol=1e-5, atol=1e-6)
@@ -140,7 +141,7 @@ def test_a_cell_alone_in_a_batch_is_what_it_is_among_others(make_cells: Callable
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # with one thread there is but one kernel
     try:
-        one, most, whole = (run(dataset, tmp_path / str(b), batch_size=b)["conv4"].X for b in (1, 23, 24))
+        one, most, whole = (run(dataset, tmp_path / str(b), ("conv4",), batch_size=b)["conv4"].X for b in (1, 23, 24))
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_array_equal(most, whole)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -239,8 +239,7 @@ def test_memory_stays_flat_in_chunks(make_cells: Callable[..., CellDataset]) -> 
     dataset = make_cells(images=20, cells=200, side=64)  # 32 MB of crops, 1.6 MB a chunk
     grown = {}
     for mode in ("chunked", "resident"):
-        command = [sys.executable, "-c", PEAK, str(dataset.folder), mode]
-        grown[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        grown[mode] = int(forked.run(PEAK, dataset.folder, mode))
     # KiB: two buffers of 1.6 MB, a few batches of 0.25 MB and the code that is loaded on the way; 9 MB when this was written
     assert grown["chunked"] < 16 * 1024 < 32 * 1024 <= grown["resident"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import write_own_recipe
 from matplotlib.figure import Figure
 
 from pci_core import notebook
@@ -40,15 +42,23 @@ def test_a_parameter_of_another_type_stops(given: str) -> None:
         notebook.check_parameters(told(given))
 
 
-@pytest.fixture
-def nb(own_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> notebook.Notebook:
-    monkeypatch.setenv("PCI_RUNS", str(tmp_path / "runs"))
-    space = told("layer = 'untrained_conv2'", recipe=str(own_recipe), layer="untrained_conv2")
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's own recipe, and its runs beside it."""
+    folder = tmp_path_factory.mktemp("notebook")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCI_RUNS", str(folder / "runs"))
+        yield write_own_recipe(folder / "own")
+
+
+@pytest.fixture(scope="module")
+def nb(recipe: Path) -> notebook.Notebook:
+    space = told("layer = 'untrained_conv2'", recipe=str(recipe), layer="untrained_conv2")
     return notebook.begin("04_test", space, needs=["protein"])
 
 
-def test_what_is_made_is_kept(nb: notebook.Notebook, tmp_path: Path) -> None:
-    kept = tmp_path / "runs" / "own"
+def test_what_is_made_is_kept(nb: notebook.Notebook, recipe: Path) -> None:
+    kept = recipe.parent.parent / "runs" / "own"
     assert nb.cells.n_obs == 32 and nb.note == "real cells, own, untrained conv2"
     table = nb.table(pd.DataFrame({"a": [1, 2]}), "numbers")
     pd.testing.assert_frame_equal(pd.read_parquet(kept / "tables" / "04_test_untrained_conv2_numbers.parquet"), table)
@@ -71,10 +81,10 @@ def test_a_needed_column_that_is_not_there(nb: notebook.Notebook) -> None:
         notebook.require_columns("06_pairs", nb.dataset, ["protein", "cell_line"])
 
 
-def test_a_users_own_table(nb: notebook.Notebook, own_recipe: Path, tmp_path: Path) -> None:
+def test_a_users_own_table(nb: notebook.Notebook, recipe: Path, tmp_path: Path) -> None:
     ids = nb.dataset.table["cell_id"]
     pd.DataFrame({"cell_id": ids[::-1][:20], "mine": np.arange(20.0)}).to_csv(tmp_path / "mine.csv", index=False)
-    own = notebook.begin("04_test", told("", recipe=str(own_recipe), features=str(tmp_path / "mine.csv")))
+    own = notebook.begin("04_test", told("", recipe=str(recipe), features=str(tmp_path / "mine.csv")))
     assert own.set_name == "mine" and own.own_table
     assert own.cells.obs["cell_id"].tolist() == ids[12:].tolist() and own.cells.X[:, 0].tolist() == list(np.arange(19.0, -1, -1))
     pd.DataFrame({"cell_id": ["other"], "mine": [1.0]}).to_csv(tmp_path / "other.csv", index=False)

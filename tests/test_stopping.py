@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from pci_core.checkpoint import CHECKPOINT, LOSSES, WEIGHTS
 from pci_core.stopping import Stopping
@@ -55,17 +53,15 @@ def test_left_alone_where_not_active_or_in_a_thread() -> None:
 def test_ctrl_c_at_the_command_line_leaves_a_checkpoint(own_recipe: Path, tmp_path: Path) -> None:
     """In the first minute, when none was due by time; the same command then goes on and ends with the weights of an uncut run."""
 
-    def start(runs: str, epochs: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", TRAIN, str(own_recipe), "--runs", str(tmp_path / runs), "--epochs", str(epochs), "--device", "cpu"]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    def start(runs: str, epochs: int) -> Forked:
+        return Forked(TRAIN, own_recipe, "--runs", tmp_path / runs, "--epochs", epochs, "--device", "cpu")
 
     cut = start("cut", 4000)
     models = tmp_path / "cut" / "own" / "models"
-    for _ in range(1200):
+    for _ in range(6000):
         if list(models.glob(f".training-*/{LOSSES}")):
             break
-        time.sleep(0.1)
+        time.sleep(0.02)  # each epoch that passes meanwhile is trained again below
     cut.send_signal(signal.SIGINT)
     out, err = cut.communicate(timeout=120)
     assert cut.returncode == 130 and "Traceback" not in err
@@ -74,7 +70,7 @@ def test_ctrl_c_at_the_command_line_leaves_a_checkpoint(own_recipe: Path, tmp_pa
     reached = len(kept.with_name(LOSSES).read_text().splitlines()) - 1
     assert 0 < reached < 4000
     for runs in ("cut", "whole"):
-        again = start(runs, reached + 5)
+        again = start(runs, reached + 2)
         out, err = again.communicate(timeout=300)
         assert again.returncode == 0, err
     weights = [next((tmp_path / runs / "own" / "models").glob(f"pci*/{WEIGHTS}")) for runs in ("cut", "whole")]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from forked import Forked
 from torch import nn
 
 from pci_core.networks import build
@@ -69,11 +67,7 @@ dist.destroy_process_group()
 
 
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT, str(r), str(tmp_path / "meet")], env=environment, stderr=subprocess.PIPE, text=True)
-        for r in range(2)
-    ]
+    processes = [Forked(SCRIPT, r, tmp_path / "meet") for r in range(2)]
     try:
         told = [p.communicate(timeout=120)[1] for p in processes]
     finally:

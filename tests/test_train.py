@@ -6,12 +6,11 @@ import csv
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -91,7 +90,7 @@ def test_held_on_the_device_or_streamed_gives_the_same(make_cells: Callable[...,
 
 
 def test_chunked_or_held_gives_the_same_in_the_same_order(make_cells: Callable[..., CellDataset], recipe: Recipe, tmp_path: Path) -> None:
-    dataset = make_cells(images=9, cells=5)
+    dataset, recipe = make_cells(images=9, cells=5), recipe.replace(training={"epochs": 2})
     for chunk in (12, 3):  # two images a chunk; every image larger than a chunk, and a batch over several
         found = [fit(dataset, recipe, tmp_path / f"{chunk}{data}", data=data, chunk=chunk) for data in ("chunked", "resident", "streamed")]
         assert same(found[0], found[1]) and same(found[0], found[2])
@@ -165,24 +164,22 @@ from pci_core import recipe
 from pci_core.cells import CellDataset
 from pci_core.train import train
 spec = recipe.load("authors-toy-yeast").replace(training=dict(epochs=4, batch_size=4, width=0.05, holdout=0.25))
-print("ready", flush=True)
 train(CellDataset(sys.argv[1]), spec, sys.argv[2], precision="float32", device="cpu", quiet=True, checkpoint_seconds=0.0)
 """
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(make_cells: Callable[..., CellDataset], tmp_path: Path) -> None:
-    dataset = make_cells(cells=16)
-    command = [sys.executable, "-c", SCRIPT, str(dataset.folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment)
-    kills, rng = 0, random.Random(0)
+    dataset = make_cells(cells=12)
+    forked.run("")  # with the first one begins the process that forks
+    began = time.monotonic()
+    forked.run(SCRIPT, dataset.folder, tmp_path / "whole")
+    whole, kills, rng = time.monotonic() - began, 0, random.Random(0)
     for _ in range(3):  # ten kills are in benchmarks/kill_resume.py
-        process = subprocess.Popen([*command, str(tmp_path / "cut")], stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.05, 1.0))
-        process.send_signal(signal.SIGKILL)
+        process = forked.Forked(SCRIPT, dataset.folder, tmp_path / "cut")
+        time.sleep(rng.uniform(0.1, 0.6) * whole)
+        process.kill()
         kills += process.wait() == -signal.SIGKILL
-    subprocess.run([*command, str(tmp_path / "cut")], check=True, env=environment)
+    forked.run(SCRIPT, dataset.folder, tmp_path / "cut")
     assert kills >= 1
     assert same(load_model(tmp_path / "cut" / WEIGHTS)[0].state_dict(), load_model(tmp_path / "whole" / WEIGHTS)[0].state_dict())
     assert not list((tmp_path / "cut").glob("*.tmp*"))

@@ -20,6 +20,7 @@ from pci_core.data.h5sc import h5sc_cells, h5sc_size, init_recipe
 from pci_core.data.sources import ready_cells, ready_size
 from pci_core.errors import CellTableError, DatasetError, ImageError, PCIError, RecipeError
 
+pytestmark = pytest.mark.usefixtures("looked_at_here")
 N, SIDE = 20, 16
 NAMES = ["seg_nucleus", "seg_cytosol", "DAPI", "a_rather_long_protein_name", "Tubulin"]
 KINDS = ["mask", "mask", "image_channel", "image_channel", "image_channel"]

@@ -205,6 +205,9 @@ def test_hdf5_that_hangs_or_crashes_the_library(what: str, tmp_path: Path, monke
     assert read_table(tmp_path / "own.h5ad").n_obs == 3
     walk = hdf5._WALK.replace("def attributes", f"{what}\n\ndef attributes", 1)  # behind the limits, where files are walked
     assert walk.count(what) == 1
+    limit = f"RLIMIT_CPU, {hdf5.SECONDS})"
+    assert walk.count(limit) == 1
+    walk = walk.replace(limit, "RLIMIT_CPU, 2)")  # seconds of nothing but looping
     monkeypatch.setattr(hdf5, "_WALK", walk)
     monkeypatch.setattr(hdf5, "_PATIENCE", 60)  # the limit on work ends it, not the clock
     for read in (read_table, read_features):

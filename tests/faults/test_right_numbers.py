@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from forked import Forked
 from scipy import stats
 
 from pci_core import check as checks
@@ -27,6 +29,7 @@ from pci_core.networks import build
 from pci_core.recipe import load
 
 SPEC = load("simulated-human")
+POPEN = ("DEVNULL", "PIPE", "TimeoutExpired")
 
 
 def failed(found: list[Finding]) -> list[str]:
@@ -121,7 +124,7 @@ def test_a_users_doubled_image_and_a_group_that_divides_are_told(make_cells: Cal
 
 
 @pytest.fixture
-def few(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch) -> CellDataset:
+def few(make_cells: Callable[..., CellDataset], monkeypatch: pytest.MonkeyPatch, looked_at_here: None) -> CellDataset:
     monkeypatch.setattr(invariance, "BATCHES", (1, 4))
     return make_cells(images=3, cells=3)
 
@@ -159,7 +162,12 @@ def test_features_that_know_which_way_is_up_are_found(few: CellDataset, tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_that_work_together_give_the_same(few: CellDataset, tmp_path: Path) -> None:
+def test_two_processes_that_work_together_give_the_same(
+    few: CellDataset, tmp_path: Path, thorough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not thorough:  # with it, processes of their own from the start
+        own = SimpleNamespace(Popen=lambda command, env, **_: Forked(*command[2:], **env), **{n: getattr(subprocess, n) for n in POPEN})
+        monkeypatch.setattr(invariance, "subprocess", own)
     said = {"weights": "", "n_protein": 1, "n_structural": 1, "width": 0.05}
     assert not failed(invariance.of_ranks(few, said, SPEC, tmp_path))
 
