@@ -41,7 +41,8 @@ from pci_core.check import invariance
 said = json.loads(sys.argv[1])
 with distributed.world().guard():
     spec = recipe.Preprocess(**said["preprocess"])
-    invariance.extracted(CellDataset(said["cells"]), invariance.network(**said["network"]), spec, Path(said["out"]))
+    cells, encoder = CellDataset(said["cells"]), invariance.network(**said["network"])
+    invariance.extracted(cells, encoder, spec, Path(said["out"]), said["batch_size"])
 distributed.world().close()
 """
 
@@ -110,6 +111,7 @@ def of_ranks(dataset: CellDataset, said: dict[str, Any], recipe: Recipe, folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     task = {"cells": str(dataset.folder), "out": str(folder / "ranks"), "preprocess": asdict(recipe.preprocess), "network": said}
+    task["batch_size"] = -(-len(dataset) // 4)  # two batches for either; one of the usual size would be the first's alone
     told = json.dumps(task)
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     started = [
