@@ -33,6 +33,7 @@ LOCATION = "location of fields"
 NUISANCE = "nuisance R², "
 COSTS = {"pairs a second": ("pairs_per_second", "{:,.0f}", MORE), "CPU-hours": ("cpu_hours", "{:.2f}", LESS)}
 WINNER = "★"
+_STAYS = "\N{NO-BREAK SPACE}"  # a browser breaks narrow columns at every other
 
 
 def at_layer(variant: str, layer: str) -> str:
@@ -146,8 +147,8 @@ def laid_out(
     Returns
     -------
     DataFrame
-        Text, indexed by variant: ``0.86 ± 0.02`` is the mean over seeds with half its 95 % interval (none below three seeds); the
-        best mean of a column bears `WINNER`; ``–`` where a variant has no value. ``seeds`` is their number. The last row says on how
+        Text, indexed by variant: ``0.86 ± 0.02`` (no-break spaces) is the mean over seeds with half its 95 % interval, none below three
+        seeds; the best mean of a column bears `WINNER`, of those with an interval where there are such; ``–`` where a variant has no value. ``seeds`` is their number. The last row says on how
         many cells / proteins.
     """
     variants = list(dict.fromkeys(table["variant"]))
@@ -158,7 +159,8 @@ def laid_out(
         part = table[(table["cells"] == cells) & (table["measure"] == measure)].set_index("variant").reindex(variants)
         texts = [_text(v, high) for v, high in zip(part["value"], part["high"], strict=True)]
         ways = [way for way in part["better"] if isinstance(way, str)]
-        out[label] = _marked(texts, part["value"].to_numpy(), ways[0])
+        sure = part["high"].notna().to_numpy()  # the best of many single trainings is best by luck
+        out[label] = _marked(texts, np.where(sure | ~sure.any(), part["value"], np.nan), ways[0])
         last[label] = counts.get((cells, measure), "")
     spent = pd.DataFrame() if costs is None else costs
     for label, (column, form, better) in COSTS.items() if costs is not None else ():
@@ -257,11 +259,11 @@ def knn_rows(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def _text(value: float, high: float) -> str:
     if value != value:
         return "–"
-    return f"{value:.2f}" if high != high else f"{value:.2f} ± {high - value:.2f}"
+    return f"{value:.2f}" if high != high else f"{value:.2f}{_STAYS}±{_STAYS}{high - value:.2f}"
 
 
 def _marked(texts: list[str], values: np.ndarray, better: str) -> list[str]:
     if np.isnan(values).all():
         return texts
     best = np.nanmax(values) if better == MORE else np.nanmin(values)
-    return [f"{t} {WINNER}" if v == best else t for t, v in zip(texts, values, strict=True)]
+    return [f"{t}{_STAYS}{WINNER}" if v == best else t for t, v in zip(texts, values, strict=True)]

@@ -16,6 +16,11 @@ from pci_core.errors import ParameterError
 PAPERS = ["inpainting", "inpainting, faster"]
 
 
+def breaking(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with plain spaces."""
+    return table.map(lambda text: text.replace("\N{NO-BREAK SPACE}", " "))
+
+
 @pytest.fixture
 def found(tmp_path: Path) -> kept.Kept:
     out = kept.read(made.write(tmp_path))
@@ -46,7 +51,9 @@ def test_the_table_in_words(found: kept.Kept) -> None:
         "kNN, own protein out", "drop between cell lines", "rim AP", "nuisance R²", "Spearman, cytosol + nucleoplasm, hpa-duloc",
     ]  # fmt: skip
     counts = {("simulated-human", m): n for m, n in found.counts("simulated-human").items()}
-    text = overview.laid_out(table, columns, counts, found.costs())
+    laid = overview.laid_out(table, columns, counts, found.costs())
+    assert " " not in laid.loc["contrast", "kNN, own protein out"]  # it stays on one line
+    text = breaking(laid)
     assert text.index.tolist() == ["inpainting (conv4)", "inpainting", "contrast", "inpainting+contrast", "cells / proteins"]
     half = stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)  # three seeds 0.01 apart
     assert text.loc["contrast", "kNN, own protein out"] == f"0.71 ± {half:.2f} ★"
@@ -62,8 +69,20 @@ def test_two_seeds_have_no_interval(tmp_path: Path) -> None:
     found = kept.read(made.write(tmp_path, seeds=2))
     assert found is not None
     table = overview.compared(found, ["simulated-human"], "conv5", PAPERS, "conv4")
-    text = overview.laid_out(table, overview.headings(table, "simulated-human"), {})
+    text = breaking(overview.laid_out(table, overview.headings(table, "simulated-human"), {}))
     assert text.loc["contrast", "rim AP"] == "0.51 ★" and text.loc["contrast", "seeds"] == "2"  # 0.505, rounded up
+
+
+def test_a_single_training_wins_nothing_beside_several(tmp_path: Path) -> None:
+    scores = pd.read_csv(made.write(tmp_path) / "scores.csv")
+    one = (scores["variant"] == "inpainting+contrast") & (scores["measure"] == made.RIM)
+    scores.loc[one, "value"] = 0.99
+    scores[~(one & (scores["seed"] > 0))].to_csv(tmp_path / "scores.csv", index=False)
+    found = kept.read(tmp_path)
+    assert found is not None
+    table = overview.compared(found, ["simulated-human"], "conv5", PAPERS, "conv4")
+    text = breaking(overview.laid_out(table, overview.headings(table, "simulated-human"), {}))
+    assert text.loc["inpainting+contrast", "rim AP"] == "0.99" and text["rim AP"].str.endswith("★").sum() == 1
 
 
 def test_a_variant_without_a_value_has_a_dash(tmp_path: Path) -> None:
@@ -73,7 +92,7 @@ def test_a_variant_without_a_value_has_a_dash(tmp_path: Path) -> None:
     found = kept.read(tmp_path)
     assert found is not None
     table = overview.compared(found, ["simulated-human"], "conv5", PAPERS, "conv4")
-    text = overview.laid_out(table, overview.headings(table, "simulated-human"), {})
+    text = breaking(overview.laid_out(table, overview.headings(table, "simulated-human"), {}))
     assert text.loc["contrast", "rim AP"] == "–" and text.loc["inpainting+contrast", "rim AP"].endswith("★")
 
 
@@ -103,7 +122,7 @@ def card(**values: float) -> pd.DataFrame:
 
 def test_cards_of_cells_at_hand() -> None:
     one, two = card(location_of_fields=0.5, rim=0.1), card(location_of_fields=0.75)
-    shown = overview.live({"one": one, "two": two})
+    shown = breaking(overview.live({"one": one, "two": two}))
     assert shown.index.tolist() == ["location of fields, more is better"]  # no measure that the chapter does not name
     assert shown.iloc[0].tolist() == ["0.50 (0.40 to 0.60)", "0.75 (0.65 to 0.85) ★", "50"]
     assert overview.live({"one": one.head(0)}).empty and overview.knn_rows({"one": one}).empty
