@@ -148,8 +148,8 @@ def laid_out(
     -------
     DataFrame
         Text, indexed by variant: ``0.86 ± 0.02`` (no-break spaces) is the mean over seeds with half its 95 % interval, none below three
-        seeds; the best mean of a column bears `WINNER`, of those with an interval where there are such; ``–`` where a variant has no value. ``seeds`` is their number. The last row says on how
-        many cells / proteins.
+        seeds; the best mean of a column bears `WINNER`, of those with an interval where there are such; ``–`` where a variant has no
+        value. ``seeds`` is their number. The last row says on how many cells / proteins.
     """
     variants = list(dict.fromkeys(table["variant"]))
     out = pd.DataFrame(index=pd.Index(variants, name="variant"))
