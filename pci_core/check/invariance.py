@@ -110,7 +110,8 @@ def of_ranks(dataset: CellDataset, said: dict[str, Any], recipe: Recipe, folder:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    task: dict[str, Any] = {"cells": str(dataset.folder), "out": str(folder / "ranks"), "preprocess": asdict(recipe.preprocess), "network": said}
+    task: dict[str, Any] = {"cells": str(dataset.folder), "out": str(folder / "ranks"), "network": said}
+    task["preprocess"] = asdict(recipe.preprocess)
     task["batch_size"] = -(-len(dataset) // 4)  # two batches for either; one of the usual size would be the first's alone
     told = json.dumps(task)
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
